@@ -1,0 +1,108 @@
+/** `airlock`: finds the verb, parses its options, runs it, turns what comes back into an exit code. */
+import { parseArgs } from 'node:util';
+import { nearest } from '@airlock/core/nearest.ts';
+import { type Context, EXIT, UsageError, type Values, type Verb } from './verb.ts';
+
+/** Loaded when used, so that `airlock list` does not pay for the lab. Order is that of the help text. */
+const verbs: Readonly<Record<string, () => Promise<{ readonly verb: Verb }>>> = {};
+
+export async function run(context: Context, args: readonly string[]): Promise<number> {
+  const words = args.filter((_, i) => i < 3).slice(0, firstOption(args));
+  if (words.length === 0) {
+    const asked = args.some((arg) => arg === '--help' || arg === '-h');
+    (asked ? context.stdout : context.stderr)(await overview());
+    return asked ? EXIT.fine : EXIT.usage;
+  }
+  const name = [3, 2, 1].map((n) => words.slice(0, n).join(' ')).find((candidate) => candidate in verbs);
+  if (name === undefined) return unknownVerb(context, words);
+  const load = verbs[name];
+  if (load === undefined) return unknownVerb(context, words);
+  const { verb } = await load();
+  const rest = args.slice(name.split(' ').length);
+  let parsed: { values: Values; positionals: string[] };
+  try {
+    parsed = parseArgs({
+      args: [...rest],
+      options: { ...verb.options, help: { type: 'boolean', short: 'h' } },
+      allowPositionals: true,
+      strict: true,
+    });
+  } catch (error) {
+    return usage(context, verb, misuse(error, verb));
+  }
+  if (parsed.values['help'] === true) {
+    context.stdout(`airlock ${verb.name} ${verb.usage}\n\n${verb.summary}\n\n${verb.help.trim()}\n`);
+    return EXIT.fine;
+  }
+  try {
+    return await verb.run(context, parsed.values, parsed.positionals);
+  } catch (error) {
+    if (error instanceof UsageError) return usage(context, verb, error.message);
+    throw error;
+  }
+}
+
+function firstOption(args: readonly string[]): number {
+  const index = args.findIndex((arg) => arg.startsWith('-'));
+  return index === -1 ? args.length : index;
+}
+
+function usage(context: Context, verb: Verb, message: string): number {
+  context.stderr(`airlock ${verb.name}: ${message}\nusage: airlock ${verb.name} ${verb.usage}\n`);
+  return EXIT.usage;
+}
+
+/** parseArgs's own words, shortened, with the nearest option that exists. */
+function misuse(error: unknown, verb: Verb): string {
+  const text = error instanceof Error ? error.message : String(error);
+  const unknown = /Unknown option '(--?[^']+)'/.exec(text)?.[1];
+  if (unknown === undefined) return text;
+  const near = nearest(unknown.replace(/^-+/, ''), Object.keys(verb.options));
+  return `unknown option ${unknown}${near === undefined ? '' : `; did you mean --${near}?`}`;
+}
+
+function unknownVerb(context: Context, words: readonly string[]): number {
+  const group = Object.keys(verbs).filter((name) => name.startsWith(`${words[0]} `));
+  const asked = words.slice(0, group.length > 0 ? 2 : 1).join(' ');
+  const near = nearest(asked, Object.keys(verbs));
+  const hint = near === undefined ? '' : `; did you mean "airlock ${near}"?`;
+  context.stderr(
+    group.length > 0 && words.length === 1
+      ? `airlock ${asked}: one of ${group.map((name) => name.split(' ').slice(1).join(' ')).join(', ')}\n`
+      : `airlock: no such verb: ${asked}${hint}\nairlock --help lists them\n`,
+  );
+  return EXIT.usage;
+}
+
+async function overview(): Promise<string> {
+  const lines = await Promise.all(
+    Object.entries(verbs).map(async ([name, load]) => `  ${name.padEnd(18)} ${(await load()).verb.summary}`),
+  );
+  return `airlock: which I/O devices may this confidential VM use?\n\n${lines.join('\n')}\n\nairlock VERB --help tells more. Exit codes: 0 fine, 1 denied or findings, 2 usage, 3 environment.\n`;
+}
+
+async function main(): Promise<void> {
+  const stop = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stop.abort(name));
+  // A closed pipe (| head) is no error.
+  process.stdout.on('error', () => process.exit(EXIT.fine));
+  const context: Context = {
+    stdout: (text) => void process.stdout.write(text),
+    stderr: (text) => void process.stderr.write(text),
+    terminal: process.stdout.isTTY === true && process.env['NO_COLOR'] === undefined,
+    columns: process.stdout.columns ?? 100,
+    env: process.env,
+    cwd: process.cwd(),
+    readStdin: async () => {
+      const chunks: Buffer[] = [];
+      for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+      return Buffer.concat(chunks).toString('utf8');
+    },
+    signal: stop.signal,
+  };
+  const code = await run(context, process.argv.slice(2));
+  // Reads that the kernel holds must not hold us: leave once what was written is out.
+  process.stdout.write('', () => process.exit(code));
+}
+
+if (import.meta.main) await main();

@@ -1,0 +1,28 @@
+/** Things that happen, one JSON line each, in /run/airlock and on `airlock watch`. */
+import type { Decision } from './decision.ts';
+import type { Outcome, Step } from './plan.ts';
+import type { Problem } from './result.ts';
+
+export type EventBody =
+  | { readonly kind: 'gate-started'; readonly mode: string; readonly policy: string | null; readonly kernel: string }
+  | { readonly kind: 'policy-problem'; readonly problem: Problem }
+  | {
+      readonly kind: 'device-added' | 'device-removed' | 'device-changed';
+      readonly device: string;
+      readonly what: string;
+    }
+  | { readonly kind: 'decided'; readonly decision: Decision }
+  | { readonly kind: 'step'; readonly step: Step; readonly outcome: Outcome }
+  | { readonly kind: 'enforced'; readonly device: string; readonly outcomes: readonly Outcome[] }
+  | {
+      readonly kind: 'operator';
+      readonly verb: string;
+      readonly device: string;
+      readonly until: string | null;
+      readonly result: string;
+    }
+  | { readonly kind: 'violation'; readonly device: string; readonly rule: string; readonly detail: string }
+  | { readonly kind: 'handed-over'; readonly to: string; readonly milliseconds: number };
+
+/** `at` is milliseconds since boot for the gate (it has no trustworthy clock), since 1970 for the agent. */
+export type Event = EventBody & { readonly at: number; readonly sequence: number };
