@@ -52,7 +52,8 @@ export function fakeFiles(initial: Readonly<Record<string, FakeNode>> = {}): Fak
   async function read(path: string): Promise<Result<Uint8Array>> {
     const real = resolve(path);
     const node = tree.get(real);
-    if (node === undefined) return isFolder(real) ? fail('file-not-regular', `${path}: EISDIR`) : fail('file-missing', `${path}: ENOENT`);
+    if (node === undefined)
+      return isFolder(real) ? fail('file-not-regular', `${path}: EISDIR`) : fail('file-missing', `${path}: ENOENT`);
     if (typeof node === 'string') return ok(Uint8Array.from(node, (character) => character.charCodeAt(0)));
     if (node instanceof Uint8Array) return ok(node);
     if ('fails' in node) return fail(node.fails, `${path}: ${node.message ?? node.fails}`);
@@ -88,7 +89,10 @@ export function fakeFiles(initial: Readonly<Record<string, FakeNode>> = {}): Fak
       const slash = path.lastIndexOf('/');
       const node = tree.get(`${resolve(path.slice(0, slash))}${path.slice(slash)}`);
       if (typeof node === 'object' && 'link' in node) return ok(node.link);
-      return fail(node === undefined ? 'file-missing' : 'file-io', `${path}: ${node === undefined ? 'ENOENT' : 'EINVAL'}`);
+      return fail(
+        node === undefined ? 'file-missing' : 'file-io',
+        `${path}: ${node === undefined ? 'ENOENT' : 'EINVAL'}`,
+      );
     },
     async write(path, data, offset = 0) {
       const real = resolve(path);
@@ -102,7 +106,8 @@ export function fakeFiles(initial: Readonly<Record<string, FakeNode>> = {}): Fak
       }
       const node = tree.get(real);
       if (node === undefined) return fail('file-missing', `${path}: ENOENT`);
-      if (typeof node === 'object' && 'fails' in node) return fail(node.fails, `${path}: ${node.message ?? node.fails}`);
+      if (typeof node === 'object' && 'fails' in node)
+        return fail(node.fails, `${path}: ${node.message ?? node.fails}`);
       if (node instanceof Uint8Array) {
         const copy = node.slice();
         copy.set(typeof data === 'string' ? Uint8Array.from(data, (c) => c.charCodeAt(0)) : data, offset);
