@@ -24,10 +24,10 @@ bench: setup-guests ## our side and the peer's, in turn, with the ratio
 
 lint: setup ## types, format, house rules
 	@tools/node node_modules/typescript/bin/tsc --noEmit
-	@node_modules/.bin/biome ci --error-on-warnings --colors=off .
+	@tools/node node_modules/@biomejs/biome/bin/biome ci --error-on-warnings --colors=off .
 
 format: setup ## put every file into the house's format
-	@node_modules/.bin/biome check --write --colors=off .
+	@tools/node node_modules/@biomejs/biome/bin/biome check --write --colors=off .
 
 clean: ## what was built here; the cache folder stays
 	@rm -rf build coverage
