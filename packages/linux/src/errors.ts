@@ -11,4 +11,12 @@ export const LINUX_ERRORS = {
   'write-forbidden':
     'This program may not write there: only the gate (process 1) or an agent with --enforce may change /sys and /proc.',
   'attribute-malformed': 'The attribute does not hold what the kernel documents for it.',
+  'attribute-contradiction': 'Two attributes of one device cannot both be true.',
+  'name-malformed': 'The kernel gives no device such a name; the device is shown and nothing of it was read.',
+  'sysfs-missing': 'There is no /sys/bus: sysfs is not mounted, or this is not Linux.',
+  'bus-unreadable': 'The devices of a bus could not be listed, so the inventory would hide some.',
+  'inventory-too-large': 'A bus has more devices than any known machine; the inventory was given up, not cut short.',
+  'command-missing': 'There is no such program on this machine, or it cannot be run.',
+  'command-timeout': 'The program did not end in time and was killed.',
+  'command-too-loud': 'The program wrote more than it may and was killed.',
 } as const satisfies ErrorCatalogue;

@@ -1,0 +1,159 @@
+/** PCI functions as the kernel shows them: /sys/bus/pci/devices. Virtio functions get their `virtio` half in virtio.ts. */
+import type { Device, PciIds } from '@airlock/core/device.ts';
+import { pciTypeName } from '@airlock/core/pci-class.ts';
+import { virtioTypeName } from '@airlock/core/virtio.ts';
+import { isDoeFeature, isPciAddress, known, parseDecimal, parseFlag, parseHex, parseLine } from './attribute.ts';
+import type { BusEntry } from './bus.ts';
+import type { DeviceReader } from './device-reader.ts';
+
+export const VIRTIO_VENDOR = 0x1af4;
+
+/** A device while it is put together. */
+export type Draft = { -readonly [K in keyof Device]: Device[K] };
+
+/**
+ * The VIRTIO type that a PCI function states through its ids, before any driver is there (VIRTIO 1.3 §4.1.2.1); the
+ * range is what Linux's virtio-pci driver takes. `undefined` for any other function.
+ */
+export function virtioIdOfPci(
+  vendor: number,
+  device: number,
+  subsystem: PciIds | null | undefined,
+): number | undefined {
+  if (vendor !== VIRTIO_VENDOR || device < 0x1000 || device > 0x107f) return undefined;
+  return device >= 0x1040 ? device - 0x1040 : (subsystem?.device ?? 0);
+}
+
+export interface PciContext {
+  /** Also what only people ask for. */
+  readonly full: boolean;
+  /** The type of an IOMMU group; null when it cannot be read. */
+  readonly groupType: (group: number) => Promise<string | null>;
+}
+
+/** One PCI function, without what lies on the virtio bus. */
+export async function readPciFunction(reader: DeviceReader, entry: BusEntry, context: PciContext): Promise<Draft> {
+  const draft: Draft = {
+    id: `pci:${entry.name}`,
+    bus: 'pci',
+    transport: null,
+    location: entry.name,
+    path: entry.path,
+    nodes: [],
+    type: null,
+    interfaces: [],
+    faults: reader.faults,
+  };
+  if (entry.strange || !isPciAddress(entry.name)) {
+    reader.fault('.', 'name-malformed', `${entry.name} is no PCI address; the device was not read`);
+    draft.nodes = [{ bus: 'pci', name: entry.name, driver: null }];
+    return draft;
+  }
+  const [vendor, device, classCode, revision, subVendor, subDevice, modalias, driver] = await Promise.all([
+    reader.value('vendor', (text) => parseHex(text, 4), 'needed'),
+    reader.value('device', (text) => parseHex(text, 4), 'needed'),
+    reader.value('class', (text) => parseHex(text, 6), 'needed'),
+    reader.value('revision', (text) => parseHex(text, 2)),
+    reader.value('subsystem_vendor', (text) => parseHex(text, 4)),
+    reader.value('subsystem_device', (text) => parseHex(text, 4)),
+    reader.value('modalias', parseModalias),
+    reader.driver(),
+  ]);
+  draft.nodes = [{ bus: 'pci', name: entry.name, driver }];
+  Object.assign(draft, known({ vendor, device, class: classCode, revision, modalias }));
+  if (subVendor !== undefined && subDevice !== undefined) {
+    // All zero is how a function says that it has none.
+    draft.subsystem = subVendor === 0 && subDevice === 0 ? null : { vendor: subVendor, device: subDevice };
+  }
+  if (classCode !== undefined) draft.type = pciTypeName(classCode);
+  if (vendor !== undefined && device !== undefined) {
+    const virtioId = virtioIdOfPci(vendor, device, draft.subsystem);
+    if (virtioId !== undefined) {
+      draft.bus = 'virtio';
+      draft.transport = 'pci';
+      draft.type = null;
+      // A transitional function whose subsystem could not be read has a type that we do not know.
+      if (virtioId !== 0) {
+        draft.virtioId = virtioId;
+        draft.type = virtioTypeName(virtioId);
+      }
+    }
+  }
+  await Promise.all([
+    readSriov(reader, draft),
+    readIommu(reader, draft, context),
+    readTsm(reader, draft),
+    context.full ? readDetail(reader, draft) : undefined,
+  ]);
+  return draft;
+}
+
+async function readIommu(reader: DeviceReader, draft: Draft, context: PciContext): Promise<void> {
+  const name = (await reader.names()) === undefined ? undefined : await reader.link('iommu_group');
+  if (name === undefined) return;
+  const group = name === null ? null : parseDecimal(name);
+  if (group === undefined) reader.fault('iommu_group', 'attribute-malformed', `links to ${name}`);
+  else draft.iommu = group === null ? null : { group, type: await context.groupType(group) };
+}
+
+async function readSriov(reader: DeviceReader, draft: Draft): Promise<void> {
+  const names = await reader.names();
+  if (names === undefined) return;
+  if (names.has('physfn')) {
+    const physical = await reader.link('physfn');
+    const sound = typeof physical === 'string' && isPciAddress(physical);
+    if (typeof physical === 'string' && !sound) reader.fault('physfn', 'attribute-malformed', `links to ${physical}`);
+    draft.sriov = { role: 'virtual', ...(sound ? { physical: `pci:${physical}` } : {}) };
+  } else if (names.has('sriov_totalvfs')) {
+    const [total, enabled] = await Promise.all([
+      reader.value('sriov_totalvfs', parseDecimal),
+      reader.value('sriov_numvfs', parseDecimal),
+    ]);
+    draft.sriov = { role: 'physical', ...known({ enabled, total }) };
+  } else {
+    draft.sriov = null;
+  }
+}
+
+/** sysfs-bus-pci `tsm/` (6.19), `authenticated`, and the guest side that is not merged: `tsm/lock`, `tsm/accept`. */
+async function readTsm(reader: DeviceReader, draft: Draft): Promise<void> {
+  const names = await reader.names();
+  if (names === undefined || !(names.has('tsm') || names.has('authenticated'))) return;
+  const parts = new Set(names.has('tsm') ? await reader.folder('tsm') : []);
+  const name = async (part: string) => {
+    if (!parts.has(part)) return undefined;
+    const text = await reader.value(`tsm/${part}`, (text) => parseLine(text, 64));
+    return text === '' ? null : text;
+  };
+  const [connected, bound, locked, accepted, authenticated] = await Promise.all([
+    name('connect'),
+    name('bound'),
+    name('lock'),
+    parts.has('accept') ? reader.value('tsm/accept', parseFlag) : undefined,
+    names.has('authenticated') ? reader.value('authenticated', (text) => parseLine(text, 64)) : undefined,
+  ]);
+  draft.tsm = known({ connected, bound, locked, accepted, authenticated });
+}
+
+async function readDetail(reader: DeviceReader, draft: Draft): Promise<void> {
+  const names = await reader.names();
+  if (names === undefined) return;
+  const doe = (await reader.folder('doe_features')).filter(isDoeFeature).slice(0, 256);
+  if (doe.length > 0) draft.doe = doe;
+  if (!names.has('current_link_speed') && !names.has('current_link_width')) return;
+  const [speed, width] = await Promise.all([
+    reader.value('current_link_speed', (text) => parseLine(text, 32)),
+    reader.value('current_link_width', parseDecimal),
+  ]);
+  // 0 and 255 lanes, and the word Unknown, are what the kernel says where no link is up.
+  draft.link = {
+    speed: speed !== undefined && /^[\d.]+ GT\/s/.test(speed) ? speed : null,
+    width: width !== undefined && width > 0 && width <= 32 ? width : null,
+  };
+}
+
+/** `pci:v00001AF4d00001042...`: one word of printable characters, as module loading takes it. */
+export function parseModalias(text: string): string | undefined {
+  const line = parseLine(text, 1024);
+  return line !== undefined && /^[a-z0-9_-]+:[\x21-\x7e]*$/i.test(line) && !line.includes('\\x') ? line : undefined;
+}
