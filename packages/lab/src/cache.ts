@@ -1,0 +1,173 @@
+/**
+ * The cache folder that tools/debian-cache fills: one private tree of tools with its own loader, and three kernels.
+ * What the lab builds itself lies below `build/`, named by a key of its content.
+ */
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { arch, platform } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { fail, ok, type Result } from '@airlock/core/result.ts';
+
+export const KERNELS = ['6.1', '6.12', '7.2'] as const;
+export type KernelSeries = (typeof KERNELS)[number];
+
+/** Root of the checkout. */
+export const CHECKOUT = fileURLToPath(new URL('../../../', import.meta.url));
+
+export interface Cache {
+  readonly folder: string;
+  /** The tree that holds QEMU, busybox and the rest. */
+  readonly tools: string;
+}
+
+export interface Kernel {
+  readonly series: KernelSeries;
+  /** `7.2.12+deb13-amd64` */
+  readonly release: string;
+  readonly image: string;
+  /** The folder that holds `lib/modules/RELEASE`. */
+  readonly tree: string;
+}
+
+/** The cache with its tools; fetched when missing. Codes: `lab-unsupported`, `lab-cache`. */
+export async function openCache(say: (line: string) => void = () => {}): Promise<Result<Cache>> {
+  if (platform() !== 'linux' || arch() !== 'x64') {
+    return fail('lab-unsupported', `the lab needs x86-64 Linux, this is ${platform()} ${arch()}`);
+  }
+  const folder = await debianCache('path', say);
+  if (!folder.ok) return folder;
+  const cache = { folder: folder.value.trim(), tools: join(folder.value.trim(), 'tools') };
+  if (!existsSync(join(cache.tools, '.complete'))) {
+    const fetched = await debianCache('tools', say);
+    if (!fetched.ok) return fetched;
+  }
+  return ok(cache);
+}
+
+/** One kernel; fetched when missing. Codes: `lab-cache`. */
+export async function openKernel(
+  cache: Cache,
+  series: KernelSeries,
+  say: (line: string) => void = () => {},
+): Promise<Result<Kernel>> {
+  const tree = join(cache.folder, 'kernels', series);
+  if (!existsSync(join(tree, '.complete'))) {
+    const fetched = await debianCache(series, say);
+    if (!fetched.ok) return fetched;
+  }
+  const release = readFileSync(join(tree, 'release'), 'utf8').trim();
+  return ok({ series, release, image: join(tree, 'vmlinuz'), tree });
+}
+
+function debianCache(part: string, say: (line: string) => void): Promise<Result<string>> {
+  return new Promise((resolve) => {
+    const child = execFile(join(CHECKOUT, 'tools/debian-cache'), [part], (error, stdout, stderr) => {
+      const last = stderr.trim().split('\n').at(-1) ?? '';
+      resolve(
+        error === null
+          ? ok(stdout)
+          : fail('lab-cache', last === '' ? `tools/debian-cache ${part} failed` : last, { hint: 'make setup-guests' }),
+      );
+    });
+    child.stderr?.on('data', (text: string) => {
+      for (const line of text.split('\n')) if (line.trim() !== '') say(line.trim());
+    });
+  });
+}
+
+/** The words that start a program of the cache's tree with that tree's own loader and libraries. */
+export function cachedProgram(cache: Cache, program: string): string[] {
+  const lib = join(cache.tools, 'usr/lib/x86_64-linux-gnu');
+  const path = ['usr/bin', 'usr/sbin'].map((at) => join(cache.tools, at, program)).find((at) => existsSync(at));
+  return [
+    join(lib, 'ld-linux-x86-64.so.2'),
+    '--library-path',
+    lib,
+    '--argv0',
+    program,
+    path ?? join(cache.tools, 'usr/bin', program),
+  ];
+}
+
+/** Runs a program to its end. Gives its standard output. Codes: `lab-build` with what it said. */
+export function runProgram(
+  words: readonly string[],
+  options: { cwd?: string; env?: Readonly<Record<string, string>> } = {},
+): Promise<Result<string>> {
+  const [program = '', ...args] = words;
+  return new Promise((resolve) => {
+    execFile(
+      program,
+      args,
+      { maxBuffer: 64 << 20, timeout: 300_000, cwd: options.cwd, env: { ...process.env, ...options.env } },
+      (error, stdout, stderr) => {
+        if (error === null) return resolve(ok(stdout));
+        const said = stderr.trim().split('\n').slice(-3).join('; ');
+        resolve(
+          fail(
+            'lab-build',
+            `${words.find((word) => !word.startsWith('-') && !word.includes('ld-linux') && !word.endsWith('/x86_64-linux-gnu')) ?? program}: ${said || error.message}`,
+          ),
+        );
+      },
+    );
+  });
+}
+
+/** A key over texts and files; files count by content when small, else by path, size and time of change. */
+export function contentKey(parts: readonly (string | { readonly file: string })[]): string {
+  const hash = createHash('sha256');
+  for (const part of parts) {
+    if (typeof part === 'string') hash.update(`text ${part.length}\n`).update(part);
+    else {
+      const stat = statSync(part.file);
+      hash.update(`file ${stat.size}\n`);
+      if (stat.size < 4 << 20) hash.update(readFileSync(part.file));
+      else hash.update(`${part.file} ${stat.mtimeMs}`);
+    }
+  }
+  return hash.digest('hex').slice(0, 16);
+}
+
+/**
+ * What lies at `build/NAME-KEY`, made by `make` (which writes to the path that it is given) when it is not there yet.
+ * A half-made thing never counts: it is renamed into place. Older keys of the same name are removed.
+ */
+export async function built(
+  cache: Cache,
+  name: string,
+  key: string,
+  make: (into: string) => Promise<Result<void>>,
+): Promise<Result<string>> {
+  const folder = join(cache.folder, 'build');
+  const path = join(folder, `${name}-${key}`);
+  if (existsSync(path)) return ok(path);
+  mkdirSync(folder, { recursive: true });
+  const partial = `${path}.new-${process.pid}`;
+  rmSync(partial, { recursive: true, force: true });
+  try {
+    const made = await make(partial);
+    if (!made.ok) return made;
+    renameSync(partial, path);
+  } catch (error) {
+    // Another run that made the same thing at the same time has won.
+    if (!existsSync(path)) return fail('lab-build', `${path}: ${error instanceof Error ? error.message : error}`);
+  } finally {
+    rmSync(partial, { recursive: true, force: true });
+  }
+  forgetOlder(folder, name, path);
+  return ok(path);
+}
+
+/** Keeps the newest few of a name: runs of other checkouts may still boot from them. */
+function forgetOlder(folder: string, name: string, current: string): void {
+  const older = readdirSync(folder)
+    .filter((entry) => entry.startsWith(`${name}-`) && /^[0-9a-f]{16}$/.test(entry.slice(name.length + 1)))
+    .map((entry) => join(folder, entry))
+    .filter((path) => path !== current)
+    .map((path) => ({ path, time: statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0 }))
+    .sort((a, b) => b.time - a.time);
+  for (const { path } of older.slice(2)) rmSync(path, { recursive: true, force: true });
+}

@@ -1,0 +1,116 @@
+/** The lab's machine: what a confidential VM typically gets from its host, and some that it should not want. */
+import type { Part } from './qemu.ts';
+
+/** Shared memory only: modern VIRTIO behind the DMA API, so that `swiotlb=force` bounces every buffer. */
+const MODERN = { 'disable-legacy': 'on', iommu_platform: 'on' } as const;
+
+/** Host-side words for a person: what each slot of the machine holds. */
+export const SLOTS: Readonly<Record<string, string>> = {
+  '00.0': 'host bridge',
+  '02.0': 'root disk',
+  '03.0': 'network card',
+  '04.0': 'console',
+  '05.0': 'entropy',
+  '06.0': 'balloon',
+  '07.0': '9p share',
+  '08.0': 'graphics card',
+  '09.0': 'keyboard',
+  '0a.0': 'NVMe drive',
+  '10.0': 'hot-plug port',
+  '11.0': 'hot-plug port',
+  '1f.0': 'ISA bridge',
+  '1f.2': 'SATA controller',
+  '1f.3': 'SMBus controller',
+};
+
+export interface MachineOptions {
+  readonly rootDisk: string;
+  /** Merged over a slot's properties: `{ '03.0': { packed: 'on' } }`. */
+  readonly tweaks?: Readonly<Record<string, Readonly<Record<string, string>>>>;
+}
+
+export function labParts(options: MachineOptions): Part[] {
+  const virtio = (
+    slot: string,
+    driver: string,
+    more: Record<string, string>,
+    backend: readonly string[] = [],
+  ): Part => ({
+    device: { driver, addr: slot, ...MODERN, ...more, ...options.tweaks?.[slot] },
+    backend,
+  });
+  const plain = (
+    slot: string,
+    driver: string,
+    more: Record<string, string>,
+    backend: readonly string[] = [],
+  ): Part => ({
+    device: { driver, addr: slot, ...more, ...options.tweaks?.[slot] },
+    backend,
+  });
+  return [
+    virtio('02.0', 'virtio-blk-pci', { drive: 'root', serial: 'root' }, [
+      '-drive',
+      `if=none,id=root,file=${options.rootDisk.replaceAll(',', ',,')},format=raw,read-only=on,file.locking=off`,
+    ]),
+    virtio('03.0', 'virtio-net-pci', { netdev: 'net0', mac: '52:54:00:00:00:01', romfile: '' }, network('net0')),
+    virtio('04.0', 'virtio-serial-pci', { id: 'vserial' }),
+    {
+      device: { driver: 'virtconsole', bus: 'vserial.0', chardev: 'hvc0' },
+      backend: ['-chardev', 'null,id=hvc0'],
+    },
+    virtio('05.0', 'virtio-rng-pci', { rng: 'rng0' }, ['-object', 'rng-random,id=rng0,filename=/dev/urandom']),
+    // Linux's balloon driver does without the DMA API; QEMU refuses it when it must not.
+    virtio('06.0', 'virtio-balloon-pci', { iommu_platform: 'off' }),
+    virtio('07.0', 'virtio-9p-pci', { fsdev: 'share', mount_tag: 'share' }, [
+      '-fsdev',
+      'local,id=share,path={folder}/share,security_model=none,readonly=on',
+    ]),
+    virtio('08.0', 'virtio-gpu-pci', {}),
+    virtio('09.0', 'virtio-keyboard-pci', {}),
+    plain('0a.0', 'nvme', { drive: 'nvme0', serial: 'lab-nvme0' }, nullDrive('nvme0')),
+    plain('10.0', 'pcie-root-port', { id: 'port0', chassis: '1', slot: '1' }),
+    plain('11.0', 'pcie-root-port', { id: 'port1', chassis: '2', slot: '2' }),
+  ];
+}
+
+/** A card that reaches nobody: user-mode network, restricted. */
+function network(id: string): string[] {
+  return ['-netdev', `user,id=${id},restrict=on`];
+}
+
+/** A drive that reads as zeros and keeps nothing. */
+function nullDrive(id: string): string[] {
+  return ['-drive', `if=none,id=${id},file.driver=null-co,file.size=64M,file.read-zeroes=on,format=raw`];
+}
+
+/** Back-ends of what is plugged in while the guest runs. */
+export const HOTPLUG_BACKENDS: readonly string[] = [...network('net1'), ...nullDrive('nvme1')];
+
+export interface Hotplug {
+  readonly id: string;
+  readonly what: string;
+  readonly device: Readonly<Record<string, string | boolean>>;
+}
+
+/** `device_add` arguments of what the host plugs in while the guest runs. */
+export const HOTPLUGS: readonly Hotplug[] = [
+  {
+    id: 'hot-net',
+    what: 'network card',
+    device: {
+      driver: 'virtio-net-pci',
+      bus: 'port0',
+      netdev: 'net1',
+      mac: '52:54:00:00:00:02',
+      romfile: '',
+      'disable-legacy': 'on',
+      iommu_platform: true,
+    },
+  },
+  {
+    id: 'hot-nvme',
+    what: 'NVMe drive',
+    device: { driver: 'nvme', bus: 'port1', drive: 'nvme1', serial: 'lab-nvme1' },
+  },
+];
