@@ -5,7 +5,6 @@
  * Facts that are not known have two forms, and policies treat them differently: `undefined` (the key is absent) means
  * *not seen yet or not readable*; `null` means *seen to be absent* (this device has no such thing).
  */
-import type { TrustLevel } from './level.ts';
 
 export const BUSES = ['pci', 'virtio', 'vdpa', 'usb', 'platform'] as const;
 /** A virtio device is on `virtio` whatever its transport; `pci` means any other PCI function. */
@@ -128,9 +127,4 @@ export function isBound(device: Device): boolean {
     inner.driver !== null &&
     !(device.bus === 'virtio' && device.nodes.length === 1 && device.transport === 'pci')
   );
-}
-
-/** `true` for levels at which a driver may operate the device. */
-export function isConnected(level: TrustLevel): boolean {
-  return level !== 'disconnected';
 }

@@ -32,3 +32,8 @@ export function tierRank(tier: IdentityTier): number {
 export function lowerLevel(a: TrustLevel, b: TrustLevel): TrustLevel {
   return levelRank(a) <= levelRank(b) ? a : b;
 }
+
+/** `true` for levels at which a driver may operate the device. */
+export function isConnected(level: TrustLevel): boolean {
+  return level !== 'disconnected';
+}
