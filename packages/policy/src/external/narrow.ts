@@ -2,8 +2,7 @@
 import type { Claim } from '@airlock/core/claim.ts';
 import type { Decision } from '@airlock/core/decision.ts';
 import type { Device, KernelFacts } from '@airlock/core/device.ts';
-import { isConnected } from '@airlock/core/device.ts';
-import { levelRank, lowerLevel, TRUST_LEVELS, type TrustLevel } from '@airlock/core/level.ts';
+import { isConnected, levelRank, lowerLevel, TRUST_LEVELS, type TrustLevel } from '@airlock/core/level.ts';
 import { nearest } from '@airlock/core/nearest.ts';
 import { fail, ok, type Problem, type Result } from '@airlock/core/result.ts';
 

@@ -6,7 +6,8 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import type { Claims } from '@airlock/core/claim.ts';
 import type { Decision } from '@airlock/core/decision.ts';
-import { type Inventory, isConnected } from '@airlock/core/device.ts';
+import type { Inventory } from '@airlock/core/device.ts';
+import { isConnected } from '@airlock/core/level.ts';
 import { fail, ok, type Problem, type Result } from '@airlock/core/result.ts';
 import { type Bundle, readBundle } from './bundle.ts';
 import type { ExternalEngine } from './engine.ts';
