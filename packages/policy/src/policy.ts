@@ -1,0 +1,155 @@
+/** A policy as a plain value: what the files say once they are decoded, merged, and every name in them is known. */
+import type { Protection } from '@airlock/core/decision.ts';
+import type { Bus, Transport } from '@airlock/core/device.ts';
+import type { IdentityTier, TrustLevel } from '@airlock/core/level.ts';
+import type { Position } from '@airlock/core/result.ts';
+
+/** `learn` and `audit` decide and report, and leave every device as it is; `learn` ends by itself. */
+export const MODES = ['learn', 'audit', 'enforce'] as const;
+export type Mode = (typeof MODES)[number];
+
+/** What must hold of the machine before any device is used; docs/policy.md says how each is checked. */
+export const PLATFORM_REQUIREMENTS = [
+  'memory-encryption',
+  'memory-integrity',
+  'swiotlb',
+  'swiotlb-force',
+  'iommu-strict',
+  'lockdown',
+  'lockdown-confidentiality',
+  'module-signatures',
+] as const;
+export type PlatformRequirement = (typeof PLATFORM_REQUIREMENTS)[number];
+
+/** Kinds of devices that are disconnected whatever the rules say. */
+export const PLATFORM_FORBIDS = [
+  'virtio-mmio',
+  'virtio-legacy',
+  'virtio-vdpa',
+  'vdpa',
+  'hotplug',
+  'usb',
+  'sriov-virtual',
+] as const;
+export type PlatformForbid = (typeof PLATFORM_FORBIDS)[number];
+
+/** What can go wrong with a device in use. */
+export const VIOLATIONS = [
+  'ring-violation',
+  'feature-violation',
+  'driver-violation',
+  'identity-change',
+  'device-timeout',
+  'needs-reset',
+  'iommu-fault',
+  'integrity-failure',
+] as const;
+export type Violation = (typeof VIOLATIONS)[number];
+
+export const ACTIONS = ['log', 'reset', 'unbind', 'quarantine', 'remove', 'revoke-keys', 'halt'] as const;
+export type Action = (typeof ACTIONS)[number];
+
+export const FUNCTIONS = ['physical', 'virtual'] as const;
+export type FunctionRole = (typeof FUNCTIONS)[number];
+
+/** A name with the place where the policy states it. */
+export interface Stated<T extends string = string> {
+  readonly name: T;
+  readonly at: Position;
+}
+
+/** A device type: a VIRTIO id, a PCI class, or a word that the inventory uses. `name` is what the policy says. */
+export interface TypePattern {
+  readonly name: string;
+  readonly virtio?: number;
+  readonly class?: ClassPattern;
+}
+
+/** The first 8, 16 or 24 bits of a PCI class code. */
+export interface ClassPattern {
+  readonly name: string;
+  readonly value: number;
+  readonly bits: 8 | 16 | 24;
+}
+
+/** Inclusive; `text` is what the policy says. */
+export interface NumberRange {
+  readonly text: string;
+  readonly min: number;
+  readonly max: number;
+}
+
+/** Every list means "any of"; every key that is there must hold. */
+export interface Match {
+  readonly bus?: readonly Bus[];
+  readonly transport?: readonly Transport[];
+  readonly type?: readonly TypePattern[];
+  readonly vendor?: readonly number[];
+  readonly device?: readonly number[];
+  readonly subsystem?: { readonly vendor?: readonly number[]; readonly device?: readonly number[] };
+  readonly class?: readonly ClassPattern[];
+  readonly revision?: readonly NumberRange[];
+  readonly serial?: readonly string[];
+  /** Exact, or with `*` for any run of characters. */
+  readonly location?: readonly string[];
+  readonly hotplugged?: boolean;
+  readonly function?: readonly FunctionRole[];
+  readonly features?: { readonly offered?: readonly string[]; readonly negotiated?: readonly string[] };
+  readonly identity?: readonly { readonly tier: IdentityTier; readonly orAbove: boolean }[];
+}
+
+/** What a device must prove for the rule's level. Lists mean "any of". */
+export interface Requirement {
+  /** At least this tier. */
+  readonly identity?: IdentityTier;
+  readonly roots?: readonly string[];
+  readonly measurements?: readonly string[];
+}
+
+export interface Rule {
+  readonly id: string;
+  readonly at: Position;
+  readonly match: Match;
+  readonly level: TrustLevel;
+  readonly require?: Requirement;
+  /** What holds when `require` does not. */
+  readonly otherwise?: { readonly level: TrustLevel; readonly protect?: Protection };
+  /** Hold for every level above `disconnected`; where they do not, the device is disconnected. */
+  readonly features?: { readonly require: readonly string[]; readonly forbid: readonly string[] };
+  readonly drivers?: readonly string[];
+  readonly protect?: Protection;
+  /** How far an operator may raise a device that this rule decided. */
+  readonly grant?: TrustLevel;
+  readonly note?: string;
+}
+
+export interface OpaBundle {
+  readonly kind: 'opa';
+  readonly path: string;
+  readonly entrypoint: string;
+  readonly verify?: { readonly key: string; readonly algorithm?: string; readonly scope?: string };
+  /** Milliseconds for one decision. */
+  readonly timeout: number;
+  readonly at: Position;
+}
+
+export interface Policy {
+  readonly version: 1;
+  /** In merge order. */
+  readonly files: readonly string[];
+  readonly mode: Mode;
+  /** Seconds; only and always with the mode `learn`. */
+  readonly learnFor?: number;
+  readonly default: TrustLevel;
+  readonly defaultGrant: TrustLevel;
+  readonly platform: {
+    readonly require: readonly Stated<PlatformRequirement>[];
+    readonly forbid: readonly Stated<PlatformForbid>[];
+  };
+  /** Rule ids, or device ids (those have a colon). */
+  readonly bootCritical: readonly Stated[];
+  readonly rules: readonly Rule[];
+  readonly on: Readonly<Partial<Record<Violation, readonly Action[]>>>;
+  readonly modules: { readonly disableLoading: 'after-gate' | 'never' };
+  readonly external?: OpaBundle;
+}
