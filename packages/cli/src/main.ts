@@ -4,7 +4,9 @@ import { nearest } from '@airlock/core/nearest.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from './verb.ts';
 
 /** Loaded when used, so that `airlock list` does not pay for the lab. Order is that of the help text. */
-const verbs: Readonly<Record<string, () => Promise<{ readonly verb: Verb }>>> = {};
+const verbs: Readonly<Record<string, () => Promise<{ readonly verb: Verb }>>> = {
+  'lab up': () => import('./verb/lab-up.ts'),
+};
 
 export async function run(context: Context, args: readonly string[]): Promise<number> {
   const words = args.filter((_, i) => i < 3).slice(0, firstOption(args));

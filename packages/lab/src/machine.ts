@@ -114,3 +114,18 @@ export const HOTPLUGS: readonly Hotplug[] = [
     device: { driver: 'nvme', bus: 'port1', drive: 'nvme1', serial: 'lab-nvme1' },
   },
 ];
+
+/** MiB; Node in the guest needs about half of it. */
+export const MEMORY = 512;
+
+/** `swiotlb=force`: every transfer goes through the bounce buffer, as in a confidential VM. */
+export const CMDLINE = 'console=ttyS0 quiet panic=-1 swiotlb=force';
+
+/** A person's word for a device of this machine, by Airlock's id. */
+export function deviceName(id: string): string {
+  const slot = /^pci:0000:00:([0-9a-f]{2}\.[0-7])$/.exec(id)?.[1];
+  if (slot !== undefined) return SLOTS[slot] ?? 'PCI function';
+  const bus = /^pci:0000:0([12]):00\.0$/.exec(id)?.[1];
+  if (bus !== undefined) return HOTPLUGS[Number(bus) - 1]?.what ?? 'PCI function';
+  return id.slice(id.indexOf(':') + 1);
+}

@@ -1,6 +1,6 @@
 /**
  * The guest's root disk: an ext4 image made without root rights, read-only in the guest, so that one image serves all
- * runs at once. It holds Node, the CLI in one file, koffi's prebuilt library, busybox and the guest's modules.
+ * runs at once. It holds Node, the CLI in a few files, koffi's prebuilt library, busybox and the guest's modules.
  */
 import {
   chmodSync,
@@ -13,7 +13,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { build } from 'esbuild';
 import { built, type Cache, CHECKOUT, cachedProgram, contentKey, type Kernel, runProgram } from './cache.ts';
@@ -41,7 +41,7 @@ export async function rootDisk(cache: Cache, kernel: Kernel): Promise<Result<str
   if (!bundled.ok) return bundled;
   const key = contentKey([
     ...[LAYOUT, kernel.release, GUEST_MODULES.join(' '), GUEST_INIT, CHANNEL_SCRIPT, ON_UEVENT, PROFILE],
-    bundled.value,
+    ...bundled.value.flatMap((chunk) => [chunk.name, chunk.text]),
     { file: NODE },
     { file: join(cache.tools, 'usr/bin/busybox') },
   ]);
@@ -61,13 +61,21 @@ export async function rootDisk(cache: Cache, kernel: Kernel): Promise<Result<str
   });
 }
 
-/** The CLI in one file. koffi stays outside: it loads a library. */
-async function bundleCli(): Promise<Result<string>> {
+interface Chunk {
+  readonly name: string;
+  readonly text: string;
+}
+
+/** The CLI in a few files, each verb its own, so that a verb pays only for what it uses. What is external is not in the guest or loads a library. */
+async function bundleCli(): Promise<Result<readonly Chunk[]>> {
   try {
     const result = await build({
-      entryPoints: [join(CHECKOUT, 'packages/cli/src/main.ts')],
+      entryPoints: { airlock: join(CHECKOUT, 'packages/cli/src/main.ts') },
       absWorkingDir: CHECKOUT,
+      outdir: 'guest',
+      outExtension: { '.js': '.mjs' },
       bundle: true,
+      splitting: true,
       write: false,
       platform: 'node',
       format: 'esm',
@@ -75,16 +83,18 @@ async function bundleCli(): Promise<Result<string>> {
       external: ['koffi', 'esbuild'],
       minifySyntax: true,
       minifyWhitespace: true,
-      banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
+      banner: {
+        js: "import { createRequire as requireOf } from 'node:module'; const require = requireOf(import.meta.url);",
+      },
       logLevel: 'silent',
     });
-    return ok(result.outputFiles[0]?.text ?? '');
+    return ok(result.outputFiles.map((file) => ({ name: basename(file.path), text: file.text })));
   } catch (error) {
     return fail('lab-build', `the CLI does not bundle: ${error instanceof Error ? error.message : error}`);
   }
 }
 
-function fillRoot(cache: Cache, tree: string, cli: string): void {
+function fillRoot(cache: Cache, tree: string, cli: readonly Chunk[]): void {
   rmSync(join(tree, 'init'));
   for (const folder of [
     'usr/bin',
@@ -107,7 +117,7 @@ function fillRoot(cache: Cache, tree: string, cli: string): void {
   }
   copyFileSync(realpathSync(join(from, 'ld-linux-x86-64.so.2')), join(tree, 'lib64/ld-linux-x86-64.so.2'));
   chmodSync(join(tree, 'lib64/ld-linux-x86-64.so.2'), 0o755);
-  writeFileSync(join(tree, 'usr/lib/airlock/airlock.mjs'), cli);
+  for (const chunk of cli) writeFileSync(join(tree, 'usr/lib/airlock', chunk.name), chunk.text);
   for (const name of KOFFI) {
     const source = join(CHECKOUT, 'node_modules', name);
     if (existsSync(source)) copyPackage(source, join(tree, 'usr/lib/airlock/node_modules', name));

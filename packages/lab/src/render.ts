@@ -1,0 +1,172 @@
+/** A report as a person likes to read it. Pure; colour only when asked for. */
+import { asciiText } from '@airlock/core/bytes.ts';
+import { isConnected } from '@airlock/core/level.ts';
+import type { DeviceLine, LabReport } from './report.ts';
+
+export interface Paint {
+  readonly bold: (text: string) => string;
+  readonly dim: (text: string) => string;
+  readonly good: (text: string) => string;
+  readonly bad: (text: string) => string;
+  readonly warn: (text: string) => string;
+}
+
+export function painter(colour: boolean): Paint {
+  const with_ = (code: string) => (text: string) => (colour ? `\x1b[${code}m${text}\x1b[0m` : text);
+  return { bold: with_('1'), dim: with_('2'), good: with_('32'), bad: with_('31'), warn: with_('33') };
+}
+
+/** One cell: what stands there, and how. Widths count the text alone. */
+interface Cell {
+  readonly text: string;
+  readonly paint?: (text: string) => string;
+}
+
+function safe(text: string): string {
+  return asciiText(Uint8Array.from(text, (character) => Math.min(character.charCodeAt(0), 255)));
+}
+
+export function renderReport(report: LabReport, colour: boolean): string {
+  const paint = painter(colour);
+  const compare = report.devices.some((device) => device.without !== undefined);
+  const pci = report.devices.filter((device) => device.id.startsWith('pci:'));
+  const others = report.devices.filter((device) => !device.id.startsWith('pci:'));
+  const lines = [
+    '',
+    ...table(pci, compare, paint),
+    ...(others.length > 0 ? ['', ...otherLines(others, paint)] : []),
+    '',
+    ...attemptLines(report, paint),
+    ...weakLines(report, paint),
+    ...verdict(report, compare, paint),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+function table(devices: readonly DeviceLine[], compare: boolean, paint: Paint): string[] {
+  const head: Cell[][] = [
+    ['', '', 'with the gate', '', '', ...(compare ? ['without it'] : [])].map((text) => ({ text, paint: paint.bold })),
+    ['device', 'where', 'level', 'rule or reason', 'driver', ...(compare ? ['driver'] : [])].map((text) => ({
+      text,
+      paint: paint.dim,
+    })),
+  ];
+  const rows = devices.map((device) => row(device, compare, paint));
+  return columns([...head, ...rows]);
+}
+
+function row(device: DeviceLine, compare: boolean, paint: Paint): Cell[] {
+  const allowed = isConnected(device.level);
+  const mark = device.agrees ? { enforced: '', 'not-enforceable': ' !', failed: ' !!' }[device.status] : ' !!';
+  return [
+    { text: `${device.name}${device.origin === 'hotplug' ? ' (plugged in)' : ''}` },
+    { text: safe(device.id.replace(/^pci:0000:/, '')), paint: paint.dim },
+    { text: device.level, paint: allowed ? paint.good : paint.dim },
+    { text: safe(device.rule ?? device.reason), ...(device.rule === null ? { paint: paint.dim } : {}) },
+    {
+      text: `${safe(device.driver ?? '-')}${mark}`,
+      paint: mark === '' ? (allowed ? paint.good : paint.dim) : device.agrees ? paint.warn : paint.bad,
+    },
+    ...(compare
+      ? [
+          {
+            text: device.without ?? '-',
+            ...(device.without !== null && !allowed ? { paint: paint.bad } : {}),
+          },
+        ]
+      : []),
+  ];
+}
+
+function columns(rows: readonly (readonly Cell[])[]): string[] {
+  const widths: number[] = [];
+  for (const cells of rows.slice(1)) {
+    cells.forEach((cell, i) => {
+      widths[i] = Math.max(widths[i] ?? 0, cell.text.length);
+    });
+  }
+  return rows.map((cells) => {
+    const parts = cells.map((cell, i) => {
+      const padding = ' '.repeat(Math.max(0, (widths[i] ?? 0) - cell.text.length));
+      return `${cell.paint && cell.text !== '' ? cell.paint(cell.text) : cell.text}${padding}`;
+    });
+    return `  ${parts.join('  ')}`.trimEnd();
+  });
+}
+
+function otherLines(devices: readonly DeviceLine[], paint: Paint): string[] {
+  const words = (chosen: readonly DeviceLine[]) => chosen.map((device) => safe(device.id)).join(', ');
+  const allowed = devices.filter((device) => isConnected(device.level));
+  const denied = devices.filter((device) => !isConnected(device.level));
+  return [
+    ...(allowed.length > 0 ? [`  ${paint.dim('also in use  ')} ${words(allowed)}`] : []),
+    ...(denied.length > 0 ? [`  ${paint.dim('also denied  ')} ${words(denied)}`] : []),
+  ];
+}
+
+function attemptLines(report: LabReport, paint: Paint): string[] {
+  const denied = report.attempts[0]?.tried ?? 0;
+  if (denied === 0) return [];
+  const width = Math.max(...report.attempts.map((attempt) => attempt.title.length));
+  return [
+    `  ${paint.bold(`Root in the guest against the ${denied} denied PCI functions`)}`,
+    ...report.attempts.map((attempt) => {
+      const said =
+        attempt.left.length > 0
+          ? paint.bad(
+              `${attempt.left.length} still bound: ${attempt.left.map((id) => id.replace(/^pci:0000:/, '')).join(', ')}`,
+            )
+          : attempt.bound.length > 0
+            ? paint.warn(
+                `${attempt.bound.length} bound for a moment, taken away again after ${seconds(attempt.settledMilliseconds ?? 0)}`,
+              )
+            : paint.good('nothing was bound');
+      return `  ${attempt.title.padEnd(width)}  ${said}`;
+    }),
+    '',
+  ];
+}
+
+/** What Airlock says that this kernel cannot hold, each reason once. */
+function weakLines(report: LabReport, paint: Paint): string[] {
+  const reasons = new Map<string, string[]>();
+  for (const device of report.devices) {
+    for (const because of device.because) reasons.set(because, [...(reasons.get(because) ?? []), device.name]);
+  }
+  if (reasons.size === 0) return [];
+  return [
+    `  ${paint.bold('Not enforceable on this machine')}`,
+    ...[...reasons].map(
+      ([because, names]) => `  ${paint.warn('!')} ${safe(because)} ${paint.dim(`(${[...new Set(names)].join(', ')})`)}`,
+    ),
+    '',
+  ];
+}
+
+function verdict(report: LabReport, compare: boolean, paint: Paint): string[] {
+  const pci = report.devices.filter((device) => device.id.startsWith('pci:'));
+  const bound = pci.filter((device) => device.driver !== null).length;
+  const plain = pci.filter((device) => typeof device.without === 'string').length;
+  const wrong = report.devices.filter((device) => !device.agrees);
+  const counted = compare
+    ? `${bound} of ${pci.length} PCI functions have a driver; without the gate ${plain} have.`
+    : `${bound} of ${pci.length} PCI functions have a driver.`;
+  const faults = [
+    ...(report.agent ? [] : ['the agent did not start']),
+    ...(wrong.length > 0 ? [`not as decided: ${wrong.map((device) => device.name).join(', ')}`] : []),
+    ...(report.undecided.length > 0 ? [`nothing decided for ${report.undecided.join(', ')}`] : []),
+    ...report.attempts.filter((attempt) => attempt.left.length > 0).map((attempt) => `did not hold: ${attempt.title}`),
+    ...report.problems.map((problem) => `${safe(problem.message)} [${safe(problem.code)}]`),
+  ];
+  return [
+    `  ${report.held ? paint.good('The policy holds.') : paint.bad('The policy does not hold.')} ${counted}`,
+    ...faults.map((fault) => `  ${paint.bad('!!')} ${fault}`),
+    `  ${paint.dim(
+      `Drivers are what the guest's own sysfs says, read with busybox. The gate took ${seconds(report.gateMilliseconds)} of the boot; all of this ${seconds(report.seconds * 1000)}.`,
+    )}`,
+  ];
+}
+
+function seconds(milliseconds: number): string {
+  return `${(milliseconds / 1000).toFixed(milliseconds < 10_000 ? 2 : 0)} s`;
+}
