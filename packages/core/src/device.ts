@@ -119,12 +119,11 @@ export interface Inventory {
   readonly devices: readonly Device[];
 }
 
-/** Innermost node has a driver, so programs can reach the device. */
+/** Drivers that carry a device on to an inner node and serve nobody themselves. */
+const CARRIER_DRIVERS: readonly string[] = ['virtio-pci', 'virtio-mmio', 'virtio_ccw', 'virtio_vdpa', 'usb'];
+
+/** Can programs reach the device? Its innermost node has a driver, and not one that only makes an inner node. */
 export function isBound(device: Device): boolean {
   const inner = device.nodes[device.nodes.length - 1];
-  return (
-    inner !== undefined &&
-    inner.driver !== null &&
-    !(device.bus === 'virtio' && device.nodes.length === 1 && device.transport === 'pci')
-  );
+  return inner !== undefined && inner.driver !== null && !CARRIER_DRIVERS.includes(inner.driver);
 }

@@ -16,6 +16,10 @@ export const LINUX_ERRORS = {
   'sysfs-missing': 'There is no /sys/bus: sysfs is not mounted, or this is not Linux.',
   'bus-unreadable': 'The devices of a bus could not be listed, so the inventory would hide some.',
   'inventory-too-large': 'A bus has more devices than any known machine; the inventory was given up, not cut short.',
+  'probe-no-window':
+    'The virtio function has no window into its registers (a legacy one, or a wrong one), so what it offers is unknown until it is bound.',
+  'probe-malformed': 'The virtio capabilities in configuration space cannot be; the device was not probed.',
+  'probe-lied': 'The device does not give back what was written through its window; nothing that it said was used.',
   'command-missing': 'There is no such program on this machine, or it cannot be run.',
   'command-timeout': 'The program did not end in time and was killed.',
   'command-too-loud': 'The program wrote more than it may and was killed.',

@@ -2,6 +2,7 @@
 import { asciiText } from '@airlock/core/bytes.ts';
 import type { Device, Inventory } from '@airlock/core/device.ts';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
+import { featureName } from '@airlock/core/virtio.ts';
 import { parseLine, parseSerial, printable } from './attribute.ts';
 import { type BusEntry, folderOf, listBus } from './bus.ts';
 import { type DeviceReader, deviceReader, type Patience } from './device-reader.ts';
@@ -13,6 +14,7 @@ import { type Draft, readPciFunction } from './pci.ts';
 import { hasLegacyPorts, platformType, pnpType, readPlatformDevice } from './platform.ts';
 import { isUsbDevice, readUsbDevice, usbDeviceOf } from './usb.ts';
 import { joinVirtio } from './virtio.ts';
+import { readOffered } from './virtio-window.ts';
 
 export interface InventoryOptions {
   /** Read offered features of unbound virtio functions, which writes their configuration space. */
@@ -115,6 +117,10 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
     byPath.set(path, item);
   }
 
+  if (options.probe === true) {
+    await mapBounded(functions, WIDTH, (item) => probe(files, item));
+  }
+
   const ownInterfaces = new Map<Item, Interface[]>();
   for (const each of interfaces) {
     const owner = above(byPath, each.path);
@@ -122,12 +128,23 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
   }
   await mapBounded(items, WIDTH, async (item) => {
     const own = ownInterfaces.get(item) ?? [];
-    item.draft.interfaces = own.map(({ name }) => name);
+    item.draft.interfaces = [...own.map(({ name }) => name), ...(full ? await readMountTag(item) : [])];
     await readSerial(item, own);
     const parent = above(byPath, folderOf(item.draft.path));
     if (parent !== undefined) item.draft.parent = parent.draft.id;
   });
   return ok({ version: 1, kernel, devices: finish(items, boot) });
+}
+
+/** Adds what an unbound virtio function offers. Nothing is written to a function that has a driver, or may have one. */
+async function probe(files: Files, { draft, reader }: Item): Promise<void> {
+  if (draft.bus !== 'virtio' || draft.nodes.some(({ driver }) => driver !== null)) return;
+  const offered = await readOffered(files, `${draft.path}/config`);
+  if (offered.ok) {
+    draft.features = { ...draft.features, offered: offered.value.bits.map((bit) => featureName(draft.type, bit)) };
+  } else {
+    reader.fault('config', offered.error.code, offered.error.message);
+  }
 }
 
 /** The device on whose part of the tree a path lies. */
@@ -198,6 +215,14 @@ async function readSerial(item: Item, interfaces: readonly Interface[]): Promise
   if (teller === undefined) return;
   const serial = await reader.value(`${teller.path.slice(draft.path.length + 1)}/serial`, parseSerial);
   if (serial !== undefined) draft.serial = serial;
+}
+
+/** `9p/TAG` of a 9p share with a driver: what `mount -t 9p TAG` knows it by. */
+async function readMountTag({ draft, reader }: Item): Promise<readonly string[]> {
+  const inner = draft.nodes[draft.nodes.length - 1];
+  if (draft.type !== '9p' || inner === undefined || inner.bus !== 'virtio' || inner.driver === null) return [];
+  const tag = await reader.value(`${inner.name}/mount_tag`, parseSerial);
+  return typeof tag === 'string' ? [`9p/${tag}`] : [];
 }
 
 /** The type of an IOMMU group, read once a group. */
