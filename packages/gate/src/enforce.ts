@@ -1,0 +1,191 @@
+/**
+ * The loop inventory → decide → plan → apply → inventory → decide again, until nothing is left to do. Used by the boot
+ * gate on all devices at once, and by the agent for every change.
+ *
+ * A provisional decision (`pending`) is bound, looked at, and decided again with what is then known; what a device fails
+ * on then is kept (`refused`), so that it is not bound again to be looked at again.
+ */
+import type { Decision } from '@airlock/core/decision.ts';
+import { type Inventory, isBound } from '@airlock/core/device.ts';
+import type { EventBody } from '@airlock/core/event.ts';
+import { isConnected } from '@airlock/core/level.ts';
+import type { Enforcement, Outcome, Step } from '@airlock/core/plan.ts';
+import { ok, type Problem, type Result } from '@airlock/core/result.ts';
+import { type Applied, applyPlan, type Hands } from './apply.ts';
+import { machineOutcomes } from './kernel-abilities.ts';
+import { planFor } from './plan.ts';
+import { readBack } from './read-back.ts';
+
+export type Phase = 'before-bind' | 'after-bind';
+
+export interface EnforceInput {
+  readonly hands: Hands;
+  /** Takes an inventory. `probe`: unbound devices may be asked for the features that they offer. */
+  readonly look: (probe: boolean) => Promise<Result<Inventory>>;
+  /** The policy's decisions, one for each device of the inventory. Pure. */
+  readonly decide: (inventory: Inventory, phase: Phase) => readonly Decision[];
+  /** `false`: nothing is changed; decisions are compared with what is (audit, learn). */
+  readonly act: boolean;
+  /** End with modules_disabled = 1. */
+  readonly disableModules?: boolean;
+  /** Milliseconds. */
+  readonly wait: (milliseconds: number) => Promise<void>;
+  readonly note?: (event: EventBody) => void;
+  /** Decisions on devices that were bound, looked at and refused earlier, by device id. */
+  readonly refused?: ReadonlyMap<string, Decision>;
+}
+
+export interface Enforced {
+  /** As the machine was found. */
+  readonly first: Inventory;
+  /** As it was left. */
+  readonly inventory: Inventory;
+  readonly enforcements: readonly Enforcement[];
+  /** What holds of the machine as a whole: autoprobe, hot-plug, modules. */
+  readonly machine: readonly Outcome[];
+  readonly applied: readonly Applied[];
+  /** To be given to the next run. */
+  readonly refused: ReadonlyMap<string, Decision>;
+  readonly problems: readonly Problem[];
+}
+
+/** Bind, look, unbind what failed, and once more for devices that appeared meanwhile; more means that the host plays. */
+const ROUNDS = 5;
+/** For facts that a driver shows only some time after it was bound (NVMe reads its serial number in a thread). */
+const PATIENCE_MS = 2000;
+
+/** Codes: those of `look` for the first inventory. Later trouble is in `problems` and in the outcomes. */
+export async function enforce(input: EnforceInput): Promise<Result<Enforced>> {
+  const note = input.note ?? (() => undefined);
+  const found = await input.look(true);
+  if (!found.ok) return found;
+  const refused = new Map(input.refused ?? []);
+  const problems: Problem[] = [];
+  const applied: Applied[] = [];
+  let inventory = found.value;
+  let decisions = merge(input.decide(inventory, 'before-bind'), refused);
+
+  if (input.act) {
+    const tried = new Set<string>();
+    for (let round = 1; ; round++) {
+      const steps = planFor(decisions, inventory).steps.filter((step) => !tried.has(JSON.stringify(step)));
+      if (!steps.some(changes) && round > 1) break;
+      if (round > ROUNDS) {
+        problems.push({
+          code: 'enforcement-unsettled',
+          message: `decisions and devices still differ after ${ROUNDS} rounds`,
+          hint: 'a device changes as fast as it is decided; it is left disconnected',
+        });
+        const undone = new Set(steps.filter(changes).map((step) => ('device' in step ? step.device : null)));
+        decisions = decisions.map((one) => (undone.has(one.device) ? withdrawn(one) : one));
+        applied.push(...(await act(planFor(decisions, inventory).steps, input.hands, note)));
+        break;
+      }
+      for (const step of steps) tried.add(JSON.stringify(step));
+      applied.push(...(await act(steps, input.hands, note)));
+      const seen = await lookUntilKnown(input, decisions);
+      if (!seen.ok) {
+        problems.push(seen.error);
+        break;
+      }
+      inventory = seen.value;
+      decisions = decideAgain(input, inventory, decisions, refused, note);
+    }
+    if (input.disableModules === true) {
+      applied.push(...(await act(planFor([], bare(inventory), { disableModules: true }).steps, input.hands, note)));
+    }
+    const last = await input.look(false);
+    if (last.ok) inventory = last.value;
+    else problems.push(last.error);
+  }
+
+  const byId = new Map(inventory.devices.map((device) => [device.id, device]));
+  const enforcements: Enforcement[] = [];
+  for (const decision of decisions) {
+    const mine = applied.filter(({ step }) => 'device' in step && step.device === decision.device);
+    enforcements.push(
+      await readBack(decision, byId.get(decision.device), {
+        files: input.hands.files,
+        kernel: inventory.kernel,
+        applied: mine,
+      }),
+    );
+  }
+  const drivers = await input.hands.files.list('/sys/bus/pci/drivers');
+  const machine = machineOutcomes(inventory, {
+    pciDrivers: drivers.ok ? drivers.value : [],
+    disableModules: input.act && input.disableModules === true,
+  });
+  return ok({ first: found.value, inventory, enforcements, machine, applied, refused, problems });
+}
+
+/** Steps that make a difference to a device; the others are repeated in every plan. */
+function changes(step: Step): boolean {
+  return step.kind === 'bind' || step.kind === 'unbind' || step.kind === 'authorize' || step.kind === 'remove';
+}
+
+async function act(steps: readonly Step[], hands: Hands, note: (event: EventBody) => void): Promise<Applied[]> {
+  const applied = await applyPlan({ version: 1, steps }, hands);
+  for (const { step, outcome } of applied) note({ kind: 'step', step, outcome });
+  return applied;
+}
+
+/** For the plan of kernel switches only. */
+function bare(inventory: Inventory): Inventory {
+  const off = Object.fromEntries(['pci', 'virtio', 'vdpa', 'usb'].map((bus) => [bus, false]));
+  return { ...inventory, kernel: { ...inventory.kernel, autoprobe: off }, devices: [] };
+}
+
+function merge(decisions: readonly Decision[], refused: ReadonlyMap<string, Decision>): Decision[] {
+  return decisions.map((decision) => refused.get(decision.device) ?? decision);
+}
+
+function withdrawn(decision: Decision): Decision {
+  return { ...decision, level: 'disconnected', detail: `${decision.detail}; withdrawn: it would not settle`, pending: [] };
+}
+
+/** Looks until the facts that bound devices still owe are there, or patience ends. */
+async function lookUntilKnown(input: EnforceInput, decisions: readonly Decision[]): Promise<Result<Inventory>> {
+  const waiting = new Set(decisions.filter((one) => isConnected(one.level) && one.pending.length > 0).map((d) => d.device));
+  let waited = 0;
+  for (let pause = 5; ; pause = Math.min(pause * 2, 200)) {
+    const seen = await input.look(false);
+    if (!seen.ok || waiting.size === 0 || waited >= PATIENCE_MS) return seen;
+    const bound = new Set(seen.value.devices.filter(isBound).map((device) => device.id));
+    const owed = input
+      .decide(seen.value, 'before-bind')
+      .some((one) => waiting.has(one.device) && bound.has(one.device) && one.pending.length > 0);
+    if (!owed) return seen;
+    await input.wait(pause);
+    waited += pause;
+  }
+}
+
+/** With what binding showed. Fills `refused`. */
+function decideAgain(
+  input: EnforceInput,
+  inventory: Inventory,
+  before: readonly Decision[],
+  refused: Map<string, Decision>,
+  note: (event: EventBody) => void,
+): Decision[] {
+  const earlier = new Map(before.map((decision) => [decision.device, decision]));
+  const fresh = new Map(input.decide(inventory, 'before-bind').map((decision) => [decision.device, decision]));
+  const present = new Set(inventory.devices.map((device) => device.id));
+  const decisions = input.decide(inventory, 'after-bind').map((decision): Decision => {
+    const kept = refused.get(decision.device);
+    if (kept !== undefined) return kept;
+    const old = earlier.get(decision.device);
+    // Appeared meanwhile: nothing was bound to look at it yet.
+    if (old === undefined) return fresh.get(decision.device) ?? decision;
+    if (isConnected(decision.level)) return decision;
+    // It was denied before, for a better reason than what can no longer be seen of it.
+    if (!isConnected(old.level)) return old;
+    refused.set(decision.device, decision);
+    if (decision.reason === 'feature-forbidden' || decision.reason === 'feature-missing')
+      note({ kind: 'violation', device: decision.device, rule: decision.rule?.id ?? '', detail: decision.detail });
+    return decision;
+  });
+  // A device that has gone keeps its decision, so that the report says what became of it.
+  return [...decisions, ...before.filter((decision) => !present.has(decision.device))];
+}
