@@ -1,7 +1,7 @@
 /** What the gate and the agent in the guest say of themselves: their files below /run/airlock, checked before use. */
 import type { Decision } from '@airlock/core/decision.ts';
 import { TRUST_LEVELS } from '@airlock/core/level.ts';
-import type { Enforcement } from '@airlock/core/plan.ts';
+import type { Enforcement, Outcome } from '@airlock/core/plan.ts';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import type { Guest } from './guest.ts';
 
@@ -10,6 +10,8 @@ export interface GateSummary {
   readonly milliseconds: number;
   readonly kernel: string;
   readonly problems: readonly { readonly code: string; readonly message: string }[];
+  /** What holds, or not, of the machine as a whole. */
+  readonly machine: readonly Outcome[];
 }
 
 /** gate.json. Codes: `guest-answer` (also when no gate ran), the guest's. */
@@ -28,6 +30,7 @@ export async function readGate(guest: Guest): Promise<Result<GateSummary>> {
     problems: problems
       .filter(isRecord)
       .map((problem) => ({ code: String(problem['code']), message: String(problem['message']) })),
+    machine: Array.isArray(gate['machine']) ? gate['machine'].filter(isOutcome) : [],
   });
 }
 
@@ -50,10 +53,12 @@ function isEnforcement(value: unknown): value is Enforcement {
     isDecision(value['decision']) &&
     isStatus(value['status']) &&
     Array.isArray(value['outcomes']) &&
-    value['outcomes'].every(
-      (outcome) => isRecord(outcome) && typeof outcome['property'] === 'string' && isStatus(outcome['status']),
-    )
+    value['outcomes'].every(isOutcome)
   );
+}
+
+function isOutcome(value: unknown): value is Outcome {
+  return isRecord(value) && typeof value['property'] === 'string' && isStatus(value['status']);
 }
 
 function isDecision(value: unknown): value is Decision {

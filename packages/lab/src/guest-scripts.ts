@@ -43,7 +43,8 @@ mount -t tmpfs tmpfs /var
 mkdir -p /var/lib /var/log
 hostname lab
 if [ -e /run/airlock/gate.json ]; then
-  [ -e /etc/lab/no-agent ] || airlock agent run --enforce >/run/agent.log 2>&1 &
+  # That it ended, and how, is seen from outside.
+  (airlock agent run --enforce >/run/agent.log 2>&1; echo $? >/run/agent.exit) &
 else
   # What udev does on any machine: a driver for whatever appears.
   uevent /etc/lab/on-uevent &

@@ -1,15 +1,26 @@
 /** The lab's initramfs without the gate: busybox, the guest's modules, and an init that binds whatever it finds. */
 
-import { spawn } from 'node:child_process';
-import { chmodSync, copyFileSync, createWriteStream, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
-import { fail, ok, type Result } from '@airlock/core/result.ts';
+import { ok, type Result } from '@airlock/core/result.ts';
+import { file, folder, link, type NewEntry, writeCpio } from '@airlock/gate/build/cpio.ts';
 import { built, type Cache, contentKey, type Kernel, runProgram } from './cache.ts';
 import { INITRAMFS_INIT } from './guest-scripts.ts';
 import { copyModules, GUEST_MODULES } from './modules.ts';
 
 /** Raised when the layout below changes in a way that no text of the key shows. */
-const LAYOUT = 'initramfs 1';
+const LAYOUT = 'initramfs 2';
 
 /** Path of the initramfs, uncompressed: a kernel under emulation unpacks slowly. Codes: `lab-build`. */
 export async function baseInitramfs(cache: Cache, kernel: Kernel): Promise<Result<string>> {
@@ -20,7 +31,11 @@ export async function baseInitramfs(cache: Cache, kernel: Kernel): Promise<Resul
     try {
       rmSync(tree, { recursive: true, force: true });
       const filled = await fillTree(cache, kernel, tree);
-      return filled.ok ? await packTree(busybox, tree, into) : filled;
+      if (!filled.ok) return filled;
+      const packed = packTree(tree);
+      if (!packed.ok) return packed;
+      writeFileSync(into, packed.value);
+      return ok(undefined);
     } finally {
       rmSync(tree, { recursive: true, force: true });
     }
@@ -45,20 +60,22 @@ export async function fillTree(cache: Cache, kernel: Kernel, tree: string): Prom
   return copyModules(cache, kernel, GUEST_MODULES, tree);
 }
 
-function packTree(busybox: string, tree: string, into: string): Promise<Result<void>> {
-  return new Promise((resolve) => {
-    const child = spawn('sh', ['-c', 'find . | LC_ALL=C sort | "$0" cpio -o -H newc -R 0:0', busybox], {
-      cwd: tree,
-      stdio: ['ignore', 'pipe', 'ignore'],
-    });
-    const out = createWriteStream(into);
-    child.stdout.pipe(out);
-    child.on('error', () => resolve(fail('lab-build', 'cpio did not start')));
-    let status: number | null = null;
-    child.on('exit', (code) => {
-      status = code;
-    });
-    out.on('error', (error) => resolve(fail('lab-build', `${into}: ${error.message}`)));
-    out.on('close', () => resolve(status === 0 ? ok(undefined) : fail('lab-build', 'cpio failed')));
-  });
+/** The tree as one archive; the same tree gives the same bytes. */
+export function packTree(tree: string): Result<Uint8Array> {
+  const entries: NewEntry[] = [];
+  const walk = (at: string): void => {
+    for (const entry of readdirSync(join(tree, at), { withFileTypes: true }).sort((a, b) =>
+      a.name < b.name ? -1 : 1,
+    )) {
+      const path = at === '' ? entry.name : `${at}/${entry.name}`;
+      const full = join(tree, path);
+      if (entry.isDirectory()) {
+        entries.push(folder(path));
+        walk(path);
+      } else if (entry.isSymbolicLink()) entries.push(link(path, readlinkSync(full)));
+      else entries.push(file(path, readFileSync(full), statSync(full).mode & 0o777));
+    }
+  };
+  walk('');
+  return writeCpio(entries);
 }

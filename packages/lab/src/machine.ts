@@ -127,5 +127,5 @@ export function deviceName(id: string): string {
   if (slot !== undefined) return SLOTS[slot] ?? 'PCI function';
   const bus = /^pci:0000:0([12]):00\.0$/.exec(id)?.[1];
   if (bus !== undefined) return HOTPLUGS[Number(bus) - 1]?.what ?? 'PCI function';
-  return id.slice(id.indexOf(':') + 1);
+  return id;
 }

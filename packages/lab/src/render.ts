@@ -130,6 +130,9 @@ function attemptLines(report: LabReport, paint: Paint): string[] {
 /** What Airlock says that this kernel cannot hold, each reason once. */
 function weakLines(report: LabReport, paint: Paint): string[] {
   const reasons = new Map<string, string[]>();
+  for (const outcome of report.machine) {
+    if (outcome.status !== 'enforced') reasons.set(`${outcome.property}: ${outcome.because ?? outcome.status}`, []);
+  }
   for (const device of report.devices) {
     for (const because of device.because) reasons.set(because, [...(reasons.get(because) ?? []), device.name]);
   }
@@ -152,14 +155,17 @@ function verdict(report: LabReport, compare: boolean, paint: Paint): string[] {
     ? `${bound} of ${pci.length} PCI functions have a driver; without the gate ${plain} have.`
     : `${bound} of ${pci.length} PCI functions have a driver.`;
   const faults = [
-    ...(report.agent ? [] : ['the agent did not start']),
+    ...(report.agentFault === null ? [] : [`the agent does not run: ${safe(report.agentFault)}`]),
     ...(wrong.length > 0 ? [`not as decided: ${wrong.map((device) => device.name).join(', ')}`] : []),
+    ...(failed.length > 0 ? [`failed: ${failed.map((device) => device.name).join(', ')}`] : []),
     ...(report.undecided.length > 0 ? [`nothing decided for ${report.undecided.join(', ')}`] : []),
     ...report.attempts.filter((attempt) => attempt.left.length > 0).map((attempt) => `did not hold: ${attempt.title}`),
     ...report.problems.map((problem) => `${safe(problem.message)} [${safe(problem.code)}]`),
   ];
+  const failed = report.devices.filter((device) => device.agrees && device.status === 'failed');
+  const cannot = [...report.devices, ...report.machine].some(({ status }) => status === 'not-enforceable');
   return [
-    `  ${report.held ? paint.good('The policy holds.') : paint.bad('The policy does not hold.')} ${counted}`,
+    `  ${report.held ? paint.good(cannot ? 'The policy holds, but for what this machine cannot hold (above).' : 'The policy holds.') : paint.bad('The policy does not hold.')} ${counted}`,
     ...faults.map((fault) => `  ${paint.bad('!!')} ${fault}`),
     `  ${paint.dim(
       `Drivers are what the guest's own sysfs says, read with busybox. The gate took ${seconds(report.gateMilliseconds)} of the boot; all of this ${seconds(report.seconds * 1000)}.`,

@@ -37,8 +37,10 @@ export interface LabReport {
   readonly mode: string;
   readonly gateMilliseconds: number;
   readonly problems: GateSummary['problems'];
-  /** Whether the agent answered. */
-  readonly agent: boolean;
+  /** What the gate says of the machine as a whole. */
+  readonly machine: GateSummary['machine'];
+  /** `null` when the agent answered, else its last words. */
+  readonly agentFault: string | null;
   readonly devices: readonly DeviceLine[];
   readonly attempts: readonly AttemptResult[];
   /** PCI functions in the guest of which Airlock says nothing at all. */
@@ -50,7 +52,7 @@ export interface LabReport {
 
 export interface ReportParts {
   readonly gate: GateSummary;
-  readonly agent: boolean;
+  readonly agent: string | null;
   readonly known: ReadonlySet<string>;
   readonly attempts: readonly AttemptResult[];
   readonly view: View;
@@ -76,14 +78,15 @@ export function reportOf(parts: ReportParts): LabReport {
     mode: parts.gate.mode,
     gateMilliseconds: parts.gate.milliseconds,
     problems: parts.gate.problems,
-    agent: parts.agent,
+    machine: parts.gate.machine,
+    agentFault: parts.agent,
     devices,
     attempts: parts.attempts,
     undecided,
     held:
-      parts.agent &&
+      parts.agent === null &&
       undecided.length === 0 &&
-      devices.every((device) => device.agrees) &&
+      devices.every((device) => device.agrees && device.status !== 'failed') &&
       parts.attempts.every((attempt) => attempt.left.length === 0),
     seconds: parts.seconds,
   };
@@ -109,7 +112,7 @@ function deviceLine({ decision, outcomes, status }: Enforcement, parts: ReportPa
       .map(({ property, because }) => because ?? property),
     driver,
     ...(parts.without ? { without: driverOf(parts.without, decision.device) ?? null } : {}),
-    // Where Airlock itself says that it could not be done, the report is honest and the line agrees.
+    // Where Airlock itself says that this machine cannot hold it, the report is honest and the line agrees.
     agrees: asDecided || status !== 'enforced',
   };
 }

@@ -2,7 +2,8 @@
  * The main job: a guest behind a policy, told what happens to it as it happens, and read back at the end. With
  * `compare` the same machine boots without the gate beside it.
  */
-import { fail, ok, type Result } from '@airlock/core/result.ts';
+import type { Enforcement } from '@airlock/core/plan.ts';
+import { fail, formatProblem, ok, type Result } from '@airlock/core/result.ts';
 import { type Accelerator, chooseAccelerator } from './accelerator.ts';
 import { type GateSummary, readEnforcement, readGate } from './airlock-state.ts';
 import { ATTEMPTS, type AttemptResult, makeAttempt } from './attempts.ts';
@@ -11,7 +12,7 @@ import { gatedInitramfs } from './gated-initramfs.ts';
 import { type Guest, startGuest } from './guest.ts';
 import { baseInitramfs } from './initramfs.ts';
 import { CMDLINE, HOTPLUG_BACKENDS, HOTPLUGS, labParts, MEMORY } from './machine.ts';
-import { type DeviceLine, type LabReport, reportOf } from './report.ts';
+import { type LabReport, reportOf } from './report.ts';
 import { rootDisk } from './root-disk.ts';
 import { lookInto, type SeenDevice, touchingDriver, type View } from './view.ts';
 
@@ -107,16 +108,21 @@ done`,
   return seen.value.status === 0 ? ok(undefined) : fail('guest-timeout', 'the guest did not see what was plugged in');
 }
 
-/** Waits until the agent answers on its socket. `false` when it does not within the time. */
-export async function agentIsUp(guest: Guest, seconds = 30): Promise<Result<boolean>> {
+/**
+ * Waits until the agent answers on its socket. Gives `null` when it does, else what it said last; not an error of the
+ * run, but a finding.
+ */
+export async function agentIsUp(guest: Guest, seconds = 30): Promise<Result<string | null>> {
   const answer = await guest.run(
     `tries=0
 until [ -S /run/airlock/control.sock ]; do
-  tries=$((tries + 1)); [ $tries -lt ${seconds * 10} ] || exit 1; sleep 0.1
+  tries=$((tries + 1)); [ $tries -lt ${seconds * 10} ] && [ ! -e /run/agent.exit ] || { tail -n 1 /run/agent.log; exit 1; }
+  sleep 0.1
 done`,
     seconds + 10,
   );
-  return answer.ok ? ok(answer.value.status === 0) : answer;
+  if (!answer.ok) return answer;
+  return ok(answer.value.status === 0 ? null : answer.value.stdout.trim() || 'it said nothing');
 }
 
 /** Waits until the agent has decided about each of these ids. `false` when it has not within the time. */
@@ -188,7 +194,7 @@ export async function runScenario(options: ScenarioOptions): Promise<Result<LabR
         const view = await lookInto(guest);
         if (!view.ok) return view;
         const added = view.value.pci.map((device) => device.id).filter((id) => !known.has(id));
-        return agentKnows(guest, added);
+        return agent.value === null ? agentKnows(guest, added) : ok(false);
       },
     );
     if (!hotplug.ok) return hotplug;
@@ -222,13 +228,12 @@ export async function runScenario(options: ScenarioOptions): Promise<Result<LabR
     const prepared = await step('prepare', 'kernel, initramfs and root disk', async () => {
       const images = await prepareImages(options.series, (text) => tell({ kind: 'note', text }), signal);
       if (!images.ok) return images;
-      const initramfs = await gatedInitramfs(
-        images.value.cache,
-        images.value.kernel,
-        images.value.plain,
-        options.policy,
-      );
-      return initramfs.ok ? ok({ images: images.value, initramfs: initramfs.value }) : initramfs;
+      const { cache, kernel, plain } = images.value;
+      const gated = await gatedInitramfs(cache, kernel, plain, options.policy);
+      if ('path' in gated) return ok({ images: images.value, initramfs: gated.path });
+      // The first is the result; the others are said as they are.
+      for (const problem of gated.problems.slice(1)) tell({ kind: 'note', text: formatProblem(problem) });
+      return { ok: false, error: gated.problems[0] };
     });
     if (!prepared.ok) return prepared;
     const { images, initramfs } = prepared.value;
@@ -257,12 +262,12 @@ export async function runScenario(options: ScenarioOptions): Promise<Result<LabR
 
 interface Parts {
   readonly gate: GateSummary;
-  readonly agent: boolean;
+  readonly agent: string | null;
   /** Ids of PCI functions that were there at boot. */
   readonly known: ReadonlySet<string>;
   readonly attempts: readonly AttemptResult[];
   readonly view: View;
-  readonly enforcement: readonly import('@airlock/core/plan.ts').Enforcement[];
+  readonly enforcement: readonly Enforcement[];
   readonly without: View | undefined;
 }
 
@@ -279,5 +284,3 @@ async function settledView(guest: Guest): Promise<Result<View>> {
   }
   return view;
 }
-
-export type { DeviceLine };
