@@ -76,10 +76,11 @@ function iommuStrict(inventory: Inventory): Observed {
   return { holds: !passthrough && types.size > 0 && (observed || asked), value: seen, wanted };
 }
 
-/** The last `name=value` of the kernel's command line; '' for a bare name. */
+/** The last `name=value` of the kernel's command line; '' for a bare name. What follows ` -- ` is for init. */
 function setting(kernel: KernelFacts, name: string): string | undefined {
   let found: string | undefined;
   for (const word of kernel.cmdline.split(/\s+/)) {
+    if (word === '--') break;
     if (word === name) found = '';
     else if (word.startsWith(`${name}=`)) found = word.slice(name.length + 1);
   }

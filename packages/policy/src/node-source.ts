@@ -1,0 +1,117 @@
+/** The files of a policy: `policy.yaml`, then `policy.d/*.yaml` beside it, in byte order of their names. */
+import { constants } from 'node:fs';
+import { open, readdir } from 'node:fs/promises';
+import { basename, dirname, extname, join } from 'node:path';
+import { fail, ok, type Problem, type Result } from '@airlock/core/result.ts';
+import { DOCUMENT_LIMIT, type Node } from './document.ts';
+import { readYaml, TEXT_LIMIT } from './yaml.ts';
+
+export interface Source {
+  readonly file: string;
+  readonly text: string;
+}
+
+export interface LoadedPolicy {
+  /** In merge order: what `decodePolicy` takes and the boot gate carries. */
+  readonly documents: readonly Node[];
+  readonly sources: readonly Source[];
+  /** Paths in merge order, as positions name them; also those that could not be read or parsed. */
+  readonly files: readonly string[];
+  /** Names in the folder of drop-ins that are no policy files and were left out. */
+  readonly ignored: readonly string[];
+  readonly problems: readonly Problem[];
+}
+
+/**
+ * Reads and parses; `decodePolicy` comes after. `path` is the main file; its drop-ins lie in the folder of the same name
+ * with `.d` (policy.yaml → policy.d). Never throws; what is wrong is in `problems` (codes `source-*`, `yaml-*`).
+ */
+export async function loadPolicy(path: string): Promise<LoadedPolicy> {
+  const folder = join(dirname(path), `${basename(path, extname(path))}.d`);
+  const problems: Problem[] = [];
+  const { names, ignored } = await dropIns(folder, problems);
+  const files = [path, ...names.map((name) => join(folder, name))];
+  const sources: Source[] = [];
+  for (const file of files) {
+    const text = await readSource(file);
+    if (text.ok) sources.push({ file, text: text.value });
+    else problems.push(text.error);
+  }
+  const parsed = parseSources(sources);
+  return { ...parsed, files, ignored, problems: [...problems, ...parsed.problems] };
+}
+
+/** The same for text that is already here (standard input, an editor). */
+export function parseSources(sources: readonly Source[]): LoadedPolicy {
+  const documents: Node[] = [];
+  const problems: Problem[] = [];
+  for (const { file, text } of sources) {
+    const read = readYaml(text, file);
+    problems.push(...read.problems);
+    if (read.node !== undefined) documents.push(read.node);
+  }
+  return { documents, sources, files: sources.map((source) => source.file), ignored: [], problems };
+}
+
+async function dropIns(folder: string, problems: Problem[]): Promise<{ names: string[]; ignored: string[] }> {
+  let all: string[];
+  try {
+    all = await readdir(folder);
+  } catch (error) {
+    const code = errno(error);
+    // No folder, no drop-ins; a folder that cannot be read is not the same as none.
+    if (code !== 'ENOENT') problems.push({ code: 'source-unreadable', message: `${folder}: ${code}` });
+    return { names: [], ignored: [] };
+  }
+  const names: string[] = [];
+  const ignored: string[] = [];
+  for (const name of all.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))) {
+    if (name.endsWith('.yaml') && !name.startsWith('.') && !name.endsWith('.test.yaml')) names.push(name);
+    else if (/\.(yml|json|YAML|YML)$/.test(name) && !name.startsWith('.')) {
+      problems.push({
+        code: 'source-ignored-name',
+        message: `${join(folder, name)} would never be read`,
+        hint: 'the names of drop-ins end in .yaml',
+      });
+    } else ignored.push(name);
+  }
+  if (names.length >= DOCUMENT_LIMIT) {
+    problems.push({ code: 'too-many', message: `${folder}: more than ${DOCUMENT_LIMIT - 1} drop-ins` });
+    return { names: [], ignored };
+  }
+  return { names, ignored };
+}
+
+/** Text of one file, bounded, valid UTF-8. Codes: `source-unreadable`, `yaml-too-large`, `yaml-syntax`. */
+export async function readSource(file: string): Promise<Result<string>> {
+  try {
+    // O_NONBLOCK: a pipe with nobody at the other end must not hold us.
+    const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      if (!(await handle.stat()).isFile()) return fail('source-unreadable', `${file}: not a regular file`);
+      const limit = TEXT_LIMIT * 4;
+      const bytes = new Uint8Array(limit + 1);
+      let length = 0;
+      while (length < bytes.length) {
+        const { bytesRead } = await handle.read(bytes, length, Math.min(65_536, bytes.length - length), length);
+        if (bytesRead === 0) break;
+        length += bytesRead;
+      }
+      if (length > limit) return fail('yaml-too-large', `${file}: more than ${limit} bytes`);
+      try {
+        return ok(new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, length)));
+      } catch {
+        return fail('yaml-syntax', `${file}: not UTF-8 text`);
+      }
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    const code = errno(error);
+    return fail('source-unreadable', `${file}: ${code === 'ENOENT' ? 'no such file' : code}`);
+  }
+}
+
+function errno(error: unknown): string {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'unknown error';
+}
