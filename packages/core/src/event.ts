@@ -22,7 +22,17 @@ export type EventBody =
       readonly result: string;
     }
   | { readonly kind: 'violation'; readonly device: string; readonly rule: string; readonly detail: string }
-  | { readonly kind: 'handed-over'; readonly to: string; readonly milliseconds: number };
+  | { readonly kind: 'handed-over'; readonly to: string; readonly milliseconds: number }
+  | {
+      readonly kind: 'agent-started';
+      readonly mode: string;
+      /** False: it only watches. */
+      readonly enforcing: boolean;
+      readonly policy: readonly string[];
+      /** Where it hears of changes: `netlink`, `polling`. */
+      readonly uevents: string;
+    }
+  | { readonly kind: 'agent-stopped'; readonly because: string };
 
 /** `at` is milliseconds since boot for the gate (it has no trustworthy clock), since 1970 for the agent. */
 export type Event = EventBody & { readonly at: number; readonly sequence: number };

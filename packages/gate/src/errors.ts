@@ -23,3 +23,5 @@ export const GATE_ERRORS = {
   'build-tool-missing': 'qjsc, libquickjs.a, busybox or a C compiler is missing.',
   'build-failed': 'The gate could not be bundled, compiled or linked.',
 } as const satisfies ErrorCatalogue;
+
+export { AGENT_ERRORS } from './agent/errors.ts';

@@ -1,0 +1,165 @@
+/**
+ * The agent: hears of changes, keeps the machine as it is decided, answers on the control socket. Everything that it
+ * touches is given to it; `node-agent.ts` puts it together on a real machine.
+ */
+import type { Event } from '@airlock/core/event.ts';
+import { ok, type Result } from '@airlock/core/result.ts';
+import type { UeventSource } from '@airlock/transport/uevents.ts';
+import type { Request } from './control-protocol.ts';
+import type { DecisionLog } from './decision-log.ts';
+import { type KeeperParts, startKeeper } from './keeper.ts';
+import { operate } from './operator.ts';
+import { deviceStatuses, grantStatuses, type Status } from './status.ts';
+import { type Occasion, startTurns } from './turns.ts';
+
+export interface AgentParts extends Omit<KeeperParts, 'note'> {
+  readonly log: DecisionLog;
+  readonly source: UeventSource;
+  /** The policy's mode and files, for status. */
+  readonly mode: string;
+  readonly policy: readonly string[];
+  readonly whyNot: string;
+  /** Milliseconds between turns in a storm, and between looks at everything when nothing happens. */
+  readonly gap?: number;
+  readonly sweep?: number;
+  /** After each turn: the agent is alive. */
+  readonly alive?: () => void;
+}
+
+export interface Agent {
+  /** Resolves after the first turn: what happened before the agent is corrected, and said. */
+  start(): Promise<void>;
+  answer(request: Exclude<Request, { verb: 'watch' }>): Promise<Result<unknown>>;
+  watch(since: number | undefined, send: (event: Event) => void): () => void;
+  /** One look at everything now; what it answers is read back. Codes: `agent-busy`, `agent-stopping`. */
+  status(): Promise<Result<Status>>;
+  /** As of the last turn. */
+  report(): Status;
+  close(because: string): Promise<void>;
+  /** Requests and turns that wait. */
+  readonly waiting: number;
+  readonly turns: number;
+}
+
+const GAP = 100;
+const SWEEP = 30_000;
+/** setTimeout's own limit. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
+export function makeAgent(parts: AgentParts): Agent {
+  const { log } = parts;
+  const note = (event: Parameters<DecisionLog['add']>[0]): void => void log.add(event);
+  const keeper = startKeeper({ ...parts, note });
+  const turns = startTurns(turn, parts.gap ?? GAP, (failure) => {
+    if (!failure.ok) note({ kind: 'policy-problem', problem: failure.error });
+  });
+  const operator = { keeper, hands: parts.hands, enforcing: parts.enforcing, whyNot: parts.whyNot, note };
+  let sweep: NodeJS.Timeout | undefined;
+  let expiry: NodeJS.Timeout | undefined;
+  let sharedStatus: Promise<Result<Status>> | undefined;
+
+  async function turn(occasion: Occasion): Promise<void> {
+    // What came anew is acted on before it is looked at twice.
+    const quick = occasion.reasons.some((reason) => reason.startsWith('add ')) || keeper.state.turns === 0;
+    await keeper.turn(occasion, quick);
+    afterTurn();
+  }
+
+  function afterTurn(): void {
+    parts.alive?.();
+    clearTimeout(expiry);
+    const end = keeper.nextEnd();
+    const now = keeper.state.uptime;
+    if (end === undefined || now === null) return;
+    // A hundredth of a second is what /proc/uptime can tell.
+    const wait = Math.min(Math.max(end - now, 0) + 10, LONGEST_TIMER);
+    expiry = setTimeout(() => turns.lookAgain('a grant ends'), wait);
+  }
+
+  function report(): Status {
+    const { inventory, enforcements, machine, uptime, problems } = keeper.state;
+    return {
+      version: 1,
+      from: 'agent',
+      mode: parts.mode,
+      enforcing: parts.enforcing,
+      policy: parts.policy,
+      kernel: inventory?.kernel.release ?? null,
+      uevents: parts.source.kind,
+      devices: deviceStatuses(enforcements, inventory),
+      machine,
+      grants: grantStatuses(keeper.grants, inventory, uptime),
+      problems:
+        log.lost.count === 0
+          ? problems
+          : [...problems, { code: 'file-io', message: `events lost: ${log.lost.because ?? 'unknown'}` }],
+      lostEvents: log.lost.count,
+    };
+  }
+
+  function status(): Promise<Result<Status>> {
+    // Who asks while another waits for the same look gets the same answer.
+    sharedStatus ??= turns.between(async () => {
+      sharedStatus = undefined;
+      await turn({ removed: new Set(), reasons: ['status'], count: 1 });
+      return ok(report());
+    });
+    const shared = sharedStatus;
+    // One that was refused is not kept for the next who asks.
+    void shared.then((result) => {
+      if (!result.ok && sharedStatus === shared) sharedStatus = undefined;
+    });
+    return shared;
+  }
+
+  return {
+    async start() {
+      note({
+        kind: 'agent-started',
+        mode: parts.mode,
+        enforcing: parts.enforcing,
+        policy: parts.policy,
+        uevents: parts.source.kind,
+      });
+      parts.source.start((notice) => {
+        if (notice.kind === 'uevent') turns.note(notice.uevent);
+        else turns.lookAgain(notice.because);
+      });
+      const first = await turns.between(async () => {
+        await keeper.begin();
+        await turn({ removed: new Set(), reasons: ['start'], count: 1 });
+        return ok(undefined);
+      });
+      if (first.ok) sweep = setInterval(() => turns.lookAgain('sweep'), parts.sweep ?? SWEEP);
+    },
+    async answer(request) {
+      if (request.verb === 'status') return status();
+      return turns.between(async () => {
+        const result = await operate(operator, request);
+        afterTurn();
+        return result;
+      });
+    },
+    watch(since, send) {
+      // First what is still remembered, then what comes: nothing between is lost, since both happen in one go.
+      if (since !== undefined) for (const event of log.recent()) if (event.sequence > since) send(event);
+      return log.listen(send);
+    },
+    status,
+    report,
+    async close(because) {
+      parts.source.close();
+      clearInterval(sweep);
+      clearTimeout(expiry);
+      await turns.close();
+      note({ kind: 'agent-stopped', because });
+      await log.flush();
+    },
+    get waiting() {
+      return turns.waiting;
+    },
+    get turns() {
+      return keeper.state.turns;
+    },
+  };
+}

@@ -1,0 +1,310 @@
+/**
+ * Keeps the machine as it is decided: one turn reads everything, says what changed and what was done behind our back,
+ * and (when it enforces) makes it right and reads it back. Turns never overlap; `turns.ts` says when they run.
+ */
+import type { Decision } from '@airlock/core/decision.ts';
+import type { Device, Inventory } from '@airlock/core/device.ts';
+import type { EventBody } from '@airlock/core/event.ts';
+import type { Enforcement, Outcome } from '@airlock/core/plan.ts';
+import { ok, type Problem, type Result } from '@airlock/core/result.ts';
+import { readInventory } from '@airlock/linux/inventory.ts';
+import { fingerprintOf, matchFingerprint } from '@airlock/policy/grant.ts';
+import type { Hands } from '../apply.ts';
+import { type Enforced, enforce } from '../enforce.ts';
+import { changesBetween } from './changes.ts';
+import { readBootTime } from './clock.ts';
+import { contradictions } from './contradictions.ts';
+import type { Earlier } from './earlier.ts';
+import { loadGrants, saveGrants, savePermanentGrants } from './grant-store.ts';
+import { completeFingerprints, endByDeparture, endByTime, type GrantRecord, nextEnd } from './grants.ts';
+import { type Judge, type Judgement, withoutSilent } from './judge.ts';
+import { STATE } from './state.ts';
+import type { Occasion } from './turns.ts';
+
+export interface KeeperParts {
+  readonly hands: Hands;
+  readonly judge: Judge;
+  /** False: nothing is changed on the machine, only looked at and said. */
+  readonly enforcing: boolean;
+  /** Milliseconds. */
+  readonly wait: (milliseconds: number) => Promise<void>;
+  readonly note: (event: EventBody) => void;
+  /** Tells one coming of a device from the next, where that can be told. */
+  readonly incarnation: (device: Device) => Promise<string | undefined>;
+  /** The policy wants no module loaded once the gate is through. */
+  readonly disableModules: boolean;
+  /** What the gate, or an agent before us, left. */
+  readonly earlier: Earlier;
+}
+
+export interface KeeperState {
+  readonly inventory: Inventory | undefined;
+  readonly enforcements: readonly Enforcement[];
+  readonly machine: readonly Outcome[];
+  /** Milliseconds since boot at the last turn; null when no clock could be read. */
+  readonly uptime: number | null;
+  /** What keeps the agent from its work now: an unreadable inventory, grants that could not be written. */
+  readonly problems: readonly Problem[];
+  readonly turns: number;
+}
+
+export interface Keeper {
+  readonly state: KeeperState;
+  readonly grants: readonly GrantRecord[];
+  /** Reads the grants of this boot and those without an end. Before the first turn. */
+  begin(): Promise<void>;
+  /** `quick` false: what is seen to hold already is not enforced again. */
+  turn(occasion: Occasion, quick: boolean): Promise<void>;
+  /** Takes an inventory and judges it by these grants, changing nothing. Codes: those of readInventory. */
+  consider(grants: readonly GrantRecord[]): Promise<Result<{ inventory: Inventory; judgement: Judgement }>>;
+  /** Replaces the grants and writes them down. The problems are those of writing. */
+  setGrants(grants: readonly GrantRecord[], about: string): Promise<{ run: Problem | null; kept: Problem | null }>;
+  incarnation(device: Device): Promise<string | undefined>;
+  /** The decision on a device that was bound, looked at and refused. */
+  refusal(device: string): Decision | undefined;
+  /** Milliseconds since boot of the next end of a grant. */
+  nextEnd(): number | undefined;
+}
+
+export function startKeeper(parts: KeeperParts): Keeper {
+  const { hands, judge, note, enforcing } = parts;
+  const { files } = hands;
+  let grants: readonly GrantRecord[] = [];
+  let boot: string | null = null;
+  let inventory: Inventory | undefined;
+  let enforcements: readonly Enforcement[] = [];
+  let machine: readonly Outcome[] = [];
+  let uptime: number | null = null;
+  let turns = 0;
+  let saved = '';
+  const problems = new Map<string, Problem>();
+  const decided = new Map(parts.earlier.decisions);
+  const outcomes = new Map<string, string>();
+  const violations = new Map<string, string>();
+  const steps = new Map<string, string>();
+  const refused = new Map<string, Decision>();
+  const owed = new Map<string, number>();
+
+  /** A problem is said once, when it comes, and forgotten when it goes. */
+  function trouble(key: string, problem: Problem | null): void {
+    const before = problems.get(key);
+    if (problem === null) problems.delete(key);
+    else problems.set(key, problem);
+    if (problem !== null && before?.message !== problem.message) note({ kind: 'policy-problem', problem });
+  }
+
+  async function readClock(): Promise<void> {
+    const time = await readBootTime(files);
+    uptime = time.ok ? time.value.uptime : null;
+    if (time.ok) boot = time.value.boot;
+    trouble('clock', time.ok ? null : time.error);
+  }
+
+  async function write(what: readonly GrantRecord[]): Promise<{ run: Problem | null; kept: Problem | null }> {
+    const run = await saveGrants(files, what, boot);
+    const wasKept = grants.some(({ kept }) => kept) || what.some(({ kept }) => kept);
+    const kept = wasKept ? await savePermanentGrants(files, what) : ok(undefined);
+    return { run: run.ok ? null : run.error, kept: kept.ok ? null : kept.error };
+  }
+
+  async function replace(
+    next: readonly GrantRecord[],
+    about: string,
+  ): Promise<{ run: Problem | null; kept: Problem | null }> {
+    const result = await write(next);
+    grants = next;
+    refused.delete(about);
+    owed.delete(about);
+    trouble('grants', result.run ?? result.kept);
+    return result;
+  }
+
+  async function endGrants(ended: readonly GrantRecord[], live: readonly GrantRecord[], why: string): Promise<void> {
+    if (ended.length === 0) return;
+    for (const { device, kind } of ended) {
+      note({ kind: 'operator', verb: 'grant-ended', device, until: null, result: `${kind}: ${why}` });
+      refused.delete(device);
+    }
+    const result = await write(live);
+    grants = live;
+    trouble('grants', result.run ?? result.kept);
+  }
+
+  /** The first look of a turn: what is different, and what contradicts the decisions, before anything is done. */
+  async function notice(now: Inventory, occasion: Occasion): Promise<void> {
+    const gone = new Set<string>();
+    const present = new Map(now.devices.map((device) => [device.id, device]));
+    for (const device of inventory?.devices ?? []) {
+      const there = present.get(device.id);
+      const same = there !== undefined && matchFingerprint(fingerprintOf(device), there).matches !== false;
+      if (!same || occasion.removed.has(device.path)) gone.add(device.id);
+    }
+    for (const id of gone) {
+      for (const memory of [refused, owed, decided, outcomes, violations]) memory.delete(id);
+      for (const key of steps.keys()) if (key.startsWith(`${id} `)) steps.delete(key);
+    }
+    const changes = inventory === undefined ? parts.earlier.changes(now) : changesBetween(inventory, now);
+    for (const change of changes) note(change);
+
+    if (grants.some(({ kind }) => kind === 'once')) {
+      const incarnations = new Map<string, string>();
+      for (const { device: id } of grants) {
+        const device = present.get(id);
+        const incarnation = device === undefined ? undefined : await parts.incarnation(device);
+        if (incarnation !== undefined) incarnations.set(id, incarnation);
+      }
+      // Before the first look nothing is known to have left: a device that is absent then has.
+      if (inventory === undefined) for (const { device } of grants) if (!present.has(device)) gone.add(device);
+      const { live, ended } = endByDeparture(grants, gone, incarnations);
+      await endGrants(ended, live, 'the device went away');
+    }
+  }
+
+  /** Bound devices that are not as decided, told once for each way. */
+  function accuse(now: Inventory, judgement: Judgement): void {
+    for (const [i, device] of now.devices.entries()) {
+      const decision = refused.get(device.id) ?? judgement.seen[i];
+      if (decision === undefined) continue;
+      const wrong = contradictions(device, decision);
+      const detail = wrong.join('; ');
+      if (wrong.length > 0 && violations.get(device.id) !== detail) {
+        const when = inventory === undefined ? parts.earlier.interval(device.id) : '';
+        note({ kind: 'violation', device: device.id, rule: decision.rule?.id ?? '', detail: `${when}${detail}` });
+      }
+      if (wrong.length > 0) violations.set(device.id, detail);
+      else violations.delete(device.id);
+    }
+  }
+
+  /** One run of the loop. `act` false looks only. */
+  async function run(occasion: Occasion, act: boolean, first: boolean): Promise<Result<Enforced>> {
+    const judgements = new WeakMap<Inventory, Judgement>();
+    let fresh = first;
+    return enforce({
+      hands,
+      act,
+      wait: parts.wait,
+      refused,
+      disableModules: parts.disableModules,
+      note: (event) => {
+        if (event.kind === 'step') noteStep(event);
+        else note(event);
+      },
+      look: async (probe) => {
+        const seen = await readInventory(files, { probe: probe && act });
+        if (!seen.ok) return seen;
+        if (fresh) await notice(seen.value, occasion);
+        const judgement = await judge(seen.value, withoutSilent(grants, seen.value, owed, uptime ?? 0));
+        judgements.set(seen.value, judgement);
+        if (fresh) accuse(seen.value, judgement);
+        fresh = false;
+        return seen;
+      },
+      decide: (seen, phase) => {
+        const judgement = judgements.get(seen);
+        // A device without a decision is treated as disconnected.
+        return judgement === undefined ? [] : act ? judgement[phase] : judgement.seen;
+      },
+    });
+  }
+
+  /** Steps are repeated in every turn; said is only what came out differently than the last time. */
+  function noteStep(event: Extract<EventBody, { kind: 'step' }>): void {
+    const { step, outcome } = event;
+    const key = `${'device' in step ? step.device : ''} ${JSON.stringify(step)}`;
+    const lasting = step.kind === 'bind' || step.kind === 'unbind' || step.kind === 'remove';
+    const result = `${outcome.status} ${outcome.because ?? ''}`;
+    const repeated = steps.get(key) === result;
+    if (steps.size > 4096) steps.clear();
+    steps.set(key, result);
+    // What binds or unbinds and worked did something each time.
+    if (!repeated || (lasting && outcome.status === 'enforced')) note(event);
+  }
+
+  function record(result: Enforced): void {
+    inventory = result.inventory;
+    enforcements = result.enforcements;
+    machine = result.machine;
+    for (const [device, decision] of result.refused) refused.set(device, decision);
+    trouble('enforcement', result.problems[0] ?? null);
+    for (const { decision, outcomes: now, status } of enforcements) {
+      const key = decisionKey(decision);
+      const isNew = decided.get(decision.device) !== key;
+      if (isNew) note({ kind: 'decided', decision });
+      decided.set(decision.device, key);
+      const said = JSON.stringify(now.map((outcome) => [outcome.property, outcome.status]));
+      if (isNew || (outcomes.get(decision.device) ?? said) !== said) {
+        note({ kind: 'enforced', device: decision.device, outcomes: now });
+      }
+      outcomes.set(decision.device, said);
+      if (status !== 'failed') violations.delete(decision.device);
+    }
+  }
+
+  async function persist(): Promise<void> {
+    const complete = completeFingerprints(grants, inventory?.devices ?? []);
+    if (complete !== grants) {
+      const result = await write(complete);
+      grants = complete;
+      trouble('grants', result.run ?? result.kept);
+    }
+    const text = `${JSON.stringify(enforcements)}\n`;
+    if (text === saved) return;
+    const written = await files.save(STATE.enforcement, text, 0o640);
+    saved = written.ok ? text : '';
+    trouble('state', written.ok ? null : written.error);
+  }
+
+  return {
+    get state() {
+      return { inventory, enforcements, machine, uptime, problems: [...problems.values()], turns };
+    },
+    get grants() {
+      return grants;
+    },
+    async begin() {
+      await readClock();
+      const loaded = await loadGrants(files, boot);
+      grants = loaded.grants;
+      for (const problem of loaded.problems) note({ kind: 'policy-problem', problem });
+    },
+    async turn(occasion, quick) {
+      await readClock();
+      const timed = endByTime(grants, uptime);
+      await endGrants(timed.ended, timed.live, uptime === null ? 'the clock cannot be read' : 'its time is over');
+      let result = await run(occasion, enforcing && quick, true);
+      if (enforcing && !quick && result.ok && !settled(result.value)) {
+        result = await run(occasion, true, false);
+      }
+      trouble('inventory', result.ok ? null : result.error);
+      if (result.ok) record(result.value);
+      turns++;
+      await persist();
+    },
+    async consider(these) {
+      const seen = await readInventory(files);
+      if (!seen.ok) return seen;
+      return ok({ inventory: seen.value, judgement: await judge(seen.value, these) });
+    },
+    setGrants: replace,
+    incarnation: parts.incarnation,
+    refusal: (device) => refused.get(device),
+    nextEnd: () => nextEnd(grants),
+  };
+}
+
+/** Everything that can be made so is so. */
+function settled({ enforcements, machine, inventory }: Enforced): boolean {
+  const devices = new Map(inventory.devices.map((device) => [device.id, device]));
+  return (
+    machine.every(({ status }) => status !== 'failed') &&
+    enforcements.every(({ decision, status }) => {
+      const device = devices.get(decision.device);
+      return status !== 'failed' && (device === undefined || contradictions(device, decision).length === 0);
+    })
+  );
+}
+
+function decisionKey({ level, rule, reason, detail }: Decision): string {
+  return JSON.stringify([level, rule?.id ?? null, reason, detail]);
+}

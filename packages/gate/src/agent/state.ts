@@ -1,0 +1,22 @@
+/** Where the agent and the gate keep what they know. All of it is root's alone. */
+
+export const RUN_FOLDER = '/run/airlock';
+
+export const STATE = {
+  /** What the gate did: mode, policy, kernel, milliseconds, problems. */
+  gate: `${RUN_FOLDER}/gate.json`,
+  /** Ids of the devices that were there when the gate first looked. */
+  bootDevices: `${RUN_FOLDER}/boot-devices.json`,
+  /** Each device's latest decision with what became of it. */
+  enforcement: `${RUN_FOLDER}/enforcement.json`,
+  /** The decision log: one event a line. */
+  events: `${RUN_FOLDER}/events.ndjson`,
+  eventsBefore: `${RUN_FOLDER}/events.1.ndjson`,
+  /** The policy document that the gate used. */
+  policy: `${RUN_FOLDER}/policy.json`,
+  /** Grants of this boot. */
+  grants: `${RUN_FOLDER}/grants.json`,
+  /** Grants without an end. */
+  permanentGrants: '/var/lib/airlock/grants.json',
+  socket: `${RUN_FOLDER}/control.sock`,
+} as const;
