@@ -1,0 +1,123 @@
+/** The one way a policy is laid out: keys in the language's order, two blanks of indentation, comments where they were. */
+import { fail, ok, type Result } from '@airlock/core/result.ts';
+import {
+  type Document,
+  isMap,
+  isPair,
+  isScalar,
+  isSeq,
+  type Pair,
+  parseDocument,
+  type Tags,
+  type TagValue,
+} from 'yaml';
+import type { Node } from './document.ts';
+import { policyFile } from './language.ts';
+import type { Schema } from './shape.ts';
+import { readYaml } from './yaml.ts';
+
+/**
+ * The text in the house's layout; the same text gives the same result again. Refuses what `readYaml` refuses, with its
+ * first problem. What the text says is compared before and after: a difference is `yaml-syntax`, and nothing is given.
+ */
+export function formatPolicy(text: string, file: string, schema: Schema = policyFile.schema): Result<string> {
+  const before = readYaml(text, file);
+  if (before.node === undefined) return { ok: false, error: before.problems[0] ?? notRead(file) };
+  const document = parseDocument(text, {
+    version: '1.2',
+    schema: 'core',
+    merge: false,
+    uniqueKeys: false,
+    logLevel: 'silent',
+    customTags: keepNumbers,
+  });
+  sortKeys(document.contents, schema);
+  const result = layOut(document);
+  const after = readYaml(result, file);
+  if (after.node === undefined || meaning(after.node) !== meaning(before.node)) {
+    return fail('yaml-syntax', `${file}: cannot be laid out without changing what it says`, {
+      hint: 'this is a fault of the formatter; the file is as it was',
+    });
+  }
+  return ok(result);
+}
+
+function notRead(file: string) {
+  return { code: 'policy-empty', message: `${file}: nothing to format` };
+}
+
+/** Numbers stay as they were written: 0x0108 is not 0x108. */
+function keepNumbers(tags: Tags): Tags {
+  return tags.map((tag: Tags[number]) =>
+    typeof tag === 'object' && (tag.tag.endsWith(':int') || tag.tag.endsWith(':float'))
+      ? {
+          ...tag,
+          stringify: (item: { source?: string; value: unknown }) => item.source ?? String(item.value),
+        }
+      : tag,
+  ) as Tags;
+}
+
+function layOut(document: Document.Parsed): string {
+  const text = document.toString({
+    indent: 2,
+    indentSeq: true,
+    lineWidth: 0,
+    minContentWidth: 0,
+    flowCollectionPadding: true,
+    nullStr: '~',
+  });
+  return text
+    .split('\n')
+    .map((line) => line.trimEnd())
+    .join('\n')
+    .replace(/\n{3,}/g, '\n\n')
+    .replace(/\n*$/, '\n');
+}
+
+/** Known keys in the order of the schema, unknown ones after them as they stood. */
+function sortKeys(node: unknown, schema: Schema | undefined): void {
+  if (schema === undefined) return;
+  if (isSeq(node)) {
+    const items = variant(schema, 'items');
+    for (const item of node.items) sortKeys(item, items?.['items'] as Schema | undefined);
+    return;
+  }
+  if (!isMap(node)) return;
+  const shape = variant(schema, 'properties');
+  const properties = (shape?.['properties'] ?? {}) as Record<string, Schema>;
+  const order = Object.keys(properties);
+  const rank = (pair: Pair) => {
+    const at = order.indexOf(keyOf(pair));
+    return at === -1 ? order.length : at;
+  };
+  const first = node.items[0];
+  node.items.sort((a, b) => rank(a) - rank(b));
+  // An empty line before a key that now comes first would part the map from what it belongs to.
+  const now = node.items[0];
+  if (now !== first && isPair(now) && isScalar(now.key)) now.key.spaceBefore = false;
+  for (const pair of node.items) {
+    const key = keyOf(pair);
+    if (Object.hasOwn(properties, key)) sortKeys(pair.value, properties[key]);
+  }
+}
+
+function keyOf(pair: Pair): string {
+  return isScalar(pair.key) ? String(pair.key.value) : '';
+}
+
+/** The schema itself or the one of its alternatives that has the keyword. */
+function variant(schema: Schema, keyword: string): Schema | undefined {
+  if (Object.hasOwn(schema, keyword)) return schema;
+  const alternatives = schema['anyOf'];
+  if (!Array.isArray(alternatives)) return undefined;
+  return alternatives.find((one) => Object.hasOwn(one as Schema, keyword)) as Schema | undefined;
+}
+
+/** What a document says, without places and without the order of keys. */
+function meaning(node: Node): string {
+  if (node.kind === 'scalar') return JSON.stringify([node.value, node.text ?? null]);
+  if (node.kind === 'list') return `[${node.items.map(meaning).join(',')}]`;
+  const entries = node.entries.map((entry) => `${JSON.stringify(entry.key)}:${meaning(entry.value)}`);
+  return `{${entries.sort().join(',')}}`;
+}
