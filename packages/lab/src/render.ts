@@ -151,6 +151,7 @@ function verdict(report: LabReport, compare: boolean, paint: Paint): string[] {
   const bound = pci.filter((device) => device.driver !== null).length;
   const plain = pci.filter((device) => typeof device.without === 'string').length;
   const wrong = report.devices.filter((device) => !device.agrees);
+  const failed = report.devices.filter((device) => device.agrees && device.status === 'failed');
   const counted = compare
     ? `${bound} of ${pci.length} PCI functions have a driver; without the gate ${plain} have.`
     : `${bound} of ${pci.length} PCI functions have a driver.`;
@@ -162,7 +163,6 @@ function verdict(report: LabReport, compare: boolean, paint: Paint): string[] {
     ...report.attempts.filter((attempt) => attempt.left.length > 0).map((attempt) => `did not hold: ${attempt.title}`),
     ...report.problems.map((problem) => `${safe(problem.message)} [${safe(problem.code)}]`),
   ];
-  const failed = report.devices.filter((device) => device.agrees && device.status === 'failed');
   const cannot = [...report.devices, ...report.machine].some(({ status }) => status === 'not-enforceable');
   return [
     `  ${report.held ? paint.good(cannot ? 'The policy holds, but for what this machine cannot hold (above).' : 'The policy holds.') : paint.bad('The policy does not hold.')} ${counted}`,

@@ -228,7 +228,8 @@ export async function runScenario(options: ScenarioOptions): Promise<Result<LabR
     const prepared = await step('prepare', 'kernel, initramfs and root disk', async () => {
       const images = await prepareImages(options.series, (text) => tell({ kind: 'note', text }), signal);
       if (!images.ok) return images;
-      const { cache, kernel, plain } = images.value;
+      const { cache, kernel, plain, accelerator } = images.value;
+      tell({ kind: 'machine', kernel: kernel.release, accelerator });
       const gated = await gatedInitramfs(cache, kernel, plain, options.policy);
       if ('path' in gated) return ok({ images: images.value, initramfs: gated.path });
       // The first is the result; the others are said as they are.
@@ -237,7 +238,6 @@ export async function runScenario(options: ScenarioOptions): Promise<Result<LabR
     });
     if (!prepared.ok) return prepared;
     const { images, initramfs } = prepared.value;
-    tell({ kind: 'machine', kernel: images.kernel.release, accelerator: images.accelerator });
     const [gated, without] = await Promise.all([
       gatedGuest(images, initramfs),
       options.compare ? plainGuest(images) : Promise.resolve(ok(undefined)),
