@@ -5,6 +5,11 @@ import { type Context, EXIT, UsageError, type Values, type Verb } from './verb.t
 
 /** Loaded when used, so that `airlock list` does not pay for the lab. Order is that of the help text. */
 const verbs: Readonly<Record<string, () => Promise<{ readonly verb: Verb }>>> = {
+  list: () => import('./verb/list.ts'),
+  info: () => import('./verb/info.ts'),
+  audit: () => import('./verb/audit.ts'),
+  'gate build': () => import('./verb/gate-build.ts'),
+  'gate initrd': () => import('./verb/gate-initrd.ts'),
   'lab up': () => import('./verb/lab-up.ts'),
 };
 

@@ -184,11 +184,16 @@ async function bind(bus: string, node: string, driver: string, files: Files): Pr
   for (const name of [bus, parent ?? node, driver]) if (!isName(name)) return badName(property, name);
   const child = parent === undefined ? node : await childOf(parent, bus, files);
   if (child === undefined) {
-    return { property, status: 'failed', because: `no ${bus} device appeared below ${parent}: its transport is not bound` };
+    return {
+      property,
+      status: 'failed',
+      because: `no ${bus} device appeared below ${parent}: its transport is not bound`,
+    };
   }
   const path = `/sys/bus/${bus}/devices/${child}/driver`;
   const before = await boundDriver(files, bus, child);
-  if (before === undefined) return { property, status: 'failed', evidence: { path, value: '(device gone)' }, because: 'the device has gone' };
+  if (before === undefined)
+    return { property, status: 'failed', evidence: { path, value: '(device gone)' }, because: 'the device has gone' };
   if (before.ok && before.value !== null && (driver === '*' || sameDriver(before.value, driver))) {
     return { property, status: 'enforced', evidence: { path, value: before.value } };
   }

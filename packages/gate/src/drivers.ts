@@ -87,6 +87,11 @@ export function innerNode(device: Device): SysfsNode | undefined {
   return device.bus === 'virtio' && inner?.bus !== 'virtio' ? undefined : inner;
 }
 
+/** Bridges work without a driver: pcieport adds services (hot-plug, error reports) where the port has them. */
+export function needsNoDriver(device: Device): boolean {
+  return device.bus === 'pci' && typeof device.class === 'number' && Math.floor(device.class / 65536) === 6;
+}
+
 /** Names of drivers are compared as modprobe compares modules: `virtio-gpu` is `virtio_gpu`. */
 export function sameDriver(a: string, b: string): boolean {
   return a.replaceAll('-', '_') === b.replaceAll('-', '_');

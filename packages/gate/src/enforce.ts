@@ -141,12 +141,19 @@ function merge(decisions: readonly Decision[], refused: ReadonlyMap<string, Deci
 }
 
 function withdrawn(decision: Decision): Decision {
-  return { ...decision, level: 'disconnected', detail: `${decision.detail}; withdrawn: it would not settle`, pending: [] };
+  return {
+    ...decision,
+    level: 'disconnected',
+    detail: `${decision.detail}; withdrawn: it would not settle`,
+    pending: [],
+  };
 }
 
 /** Looks until the facts that bound devices still owe are there, or patience ends. */
 async function lookUntilKnown(input: EnforceInput, decisions: readonly Decision[]): Promise<Result<Inventory>> {
-  const waiting = new Set(decisions.filter((one) => isConnected(one.level) && one.pending.length > 0).map((d) => d.device));
+  const waiting = new Set(
+    decisions.filter((one) => isConnected(one.level) && one.pending.length > 0).map((d) => d.device),
+  );
   let waited = 0;
   for (let pause = 5; ; pause = Math.min(pause * 2, 200)) {
     const seen = await input.look(false);

@@ -12,7 +12,9 @@ const NVME = 0x010802;
 export function isBootCritical(device: Device): boolean {
   if (device.origin === 'hotplug') return false;
   if (device.bus === 'virtio') {
-    return (device.type === 'block' || device.type === 'scsi') && (device.transport === 'pci' || device.transport === 'ccw');
+    return (
+      (device.type === 'block' || device.type === 'scsi') && (device.transport === 'pci' || device.transport === 'ccw')
+    );
   }
   return device.bus === 'pci' && device.class === NVME && device.sriov?.role !== 'virtual';
 }
@@ -41,11 +43,7 @@ export function fallbackDecisions(inventory: Inventory, why: string): Decision[]
  * The same decisions with everything disconnected that is not boot-critical: for a machine on which decisions cannot
  * be kept for the agent. `critical` are rule ids and device ids, as the policy's boot-critical section names them.
  */
-export function onlyBootCritical(
-  decisions: readonly Decision[],
-  critical: readonly string[],
-  why: string,
-): Decision[] {
+export function onlyBootCritical(decisions: readonly Decision[], critical: readonly string[], why: string): Decision[] {
   return decisions.map((decision) => {
     const named = critical.includes(decision.device) || (decision.rule !== null && critical.includes(decision.rule.id));
     if (named || decision.level === 'disconnected') return decision;

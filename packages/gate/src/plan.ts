@@ -6,7 +6,7 @@ import type { Decision } from '@airlock/core/decision.ts';
 import type { Device, Inventory } from '@airlock/core/device.ts';
 import { isConnected } from '@airlock/core/level.ts';
 import type { Plan, Step } from '@airlock/core/plan.ts';
-import { deviceDriver, innerNode, moduleAlias, sameDriver, transportDriver } from './drivers.ts';
+import { deviceDriver, innerNode, moduleAlias, needsNoDriver, sameDriver, transportDriver } from './drivers.ts';
 
 /** Buses whose devices a host can make appear. */
 export const GATED_BUSES = ['pci', 'virtio', 'vdpa', 'usb'] as const;
@@ -97,6 +97,7 @@ function connect(
   const bound = inner?.driver ?? null;
 
   if (bound !== null && allows(decision, bound)) return;
+  if (bound === null && needsNoDriver(device)) return;
   if (inner !== undefined && bound !== null) {
     unbind.push({ kind: 'unbind', device: device.id, bus: inner.bus, node: inner.name, driver: bound });
   }

@@ -7,7 +7,7 @@ import type { Enforcement, Outcome, OutcomeStatus } from '@airlock/core/plan.ts'
 import { canonicalFeature } from '@airlock/core/virtio.ts';
 import type { Files } from '@airlock/linux/files.ts';
 import type { Applied } from './apply.ts';
-import { innerNode } from './drivers.ts';
+import { innerNode, needsNoDriver } from './drivers.ts';
 import { allows, OVERRIDE_BUSES } from './plan.ts';
 
 export interface ReadBackContext {
@@ -119,6 +119,9 @@ function boundOutcome(decision: Decision, device: Device, context: ReadBackConte
   if (driver !== null && allows(decision, driver)) {
     return { property: `bound to ${driver}`, status: 'enforced', evidence: { path, value: driver } };
   }
+  if (driver === null && needsNoDriver(device)) {
+    return { property: 'usable without a driver', status: 'enforced', evidence: { path, value: '(none)' } };
+  }
   return {
     property,
     status: 'failed',
@@ -155,7 +158,12 @@ function featureOutcomes(decision: Decision, device: Device): Outcome[] {
   const outcome = (name: string, wanted: boolean): Outcome => {
     const property = `${name} ${wanted ? 'negotiated' : 'not negotiated'}`;
     if (negotiated === undefined) {
-      return { property, status: 'failed', evidence: { path, value: '(unknown)' }, because: 'no features are negotiated' };
+      return {
+        property,
+        status: 'failed',
+        evidence: { path, value: '(unknown)' },
+        because: 'no features are negotiated',
+      };
     }
     const has = negotiated.some((one) => canonicalFeature(one) === canonicalFeature(name));
     const evidence = { path, value: has ? 'set' : 'not set' };
@@ -198,7 +206,7 @@ async function levelOutcomes(decision: Decision, device: Device, context: ReadBa
 /** Platform devices that policies know (serial, i8042, fw-cfg, TPM), bridges and USB devices do none of their own. */
 function doesDma(device: Device): boolean {
   if (device.bus === 'platform' || device.bus === 'usb') return false;
-  return !(device.bus === 'pci' && typeof device.class === 'number' && Math.floor(device.class / 65536) === 6);
+  return !needsNoDriver(device);
 }
 
 function bounceOutcome(device: Device, kernel: KernelFacts): Outcome {
@@ -208,14 +216,20 @@ function bounceOutcome(device: Device, kernel: KernelFacts): Outcome {
     const path = `/sys/bus/virtio/devices/${inner?.name ?? device.location}/features`;
     const negotiated = device.features?.negotiated;
     if (negotiated === undefined) {
-      return { property, status: 'failed', evidence: { path, value: '(unknown)' }, because: 'no features are negotiated' };
+      return {
+        property,
+        status: 'failed',
+        evidence: { path, value: '(unknown)' },
+        because: 'no features are negotiated',
+      };
     }
     if (!negotiated.includes('ACCESS_PLATFORM')) {
       return {
         property,
         status: 'not-enforceable',
         evidence: { path, value: 'ACCESS_PLATFORM not set' },
-        because: 'without ACCESS_PLATFORM (bit 33) Linux gives the device addresses of private memory and never bounces',
+        because:
+          'without ACCESS_PLATFORM (bit 33) Linux gives the device addresses of private memory and never bounces',
       };
     }
   }

@@ -24,13 +24,13 @@ export function summary(input: SummaryInput): string {
   const rows = input.enforcements.map((one) => row(one, byId.get(one.decision.device), input.mode));
   for (const line of table(rows)) lines.push(`airlock:   ${line}`);
   const unheld = [
-    ...input.enforcements.flatMap((one) =>
-      one.outcomes.map((outcome) => ({ who: one.decision.device, outcome })),
-    ),
+    ...input.enforcements.flatMap((one) => one.outcomes.map((outcome) => ({ who: one.decision.device, outcome }))),
     ...input.machine.map((outcome) => ({ who: 'machine', outcome })),
   ].filter(({ outcome }) => outcome.status !== 'enforced' && input.mode === 'enforce');
   for (const { who, outcome } of unheld) {
-    lines.push(`airlock: ${outcome.status === 'failed' ? '!!' : ' !'} ${who}: ${outcome.property}: ${outcome.because ?? ''}`);
+    lines.push(
+      `airlock: ${outcome.status === 'failed' ? '!!' : ' !'} ${who}: ${outcome.property}: ${outcome.because ?? ''}`,
+    );
   }
   const connected = input.enforcements.filter((one) => one.decision.level !== 'disconnected').length;
   const words = input.mode === 'enforce' ? 'connected' : 'would be connected';
@@ -58,6 +58,13 @@ function row(one: Enforcement, device: Device | undefined, mode: string): string
 function table(rows: readonly (readonly string[])[]): string[] {
   const cut = rows.map((cells) => cells.map((cell) => (cell.length > 60 ? `${cell.slice(0, 57)}...` : cell)));
   const widths: number[] = [];
-  for (const cells of cut) cells.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, cell.length)));
-  return cut.map((cells) => cells.map((cell, i) => (i === cells.length - 1 ? cell : cell.padEnd(widths[i] ?? 0))).join('  ').trimEnd());
+  for (const cells of cut) {
+    for (const [i, cell] of cells.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length);
+  }
+  return cut.map((cells) =>
+    cells
+      .map((cell, i) => (i === cells.length - 1 ? cell : cell.padEnd(widths[i] ?? 0)))
+      .join('  ')
+      .trimEnd(),
+  );
 }

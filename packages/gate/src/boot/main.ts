@@ -2,9 +2,10 @@
  * Entry of the gate's binary on QuickJS. Started by the gate's own /init (init-script.ts) with what the gate needs mounted; ends
  * with 0 when the real init may run, with anything else when it must not.
  */
-import { formatProblem } from '@airlock/core/result.ts';
+
 import * as os from 'quickjs:os';
 import * as std from 'quickjs:std';
+import { formatProblem } from '@airlock/core/result.ts';
 import { quickjsCommands } from './quickjs-commands.ts';
 import { quickjsFiles } from './quickjs-files.ts';
 import { type BootHands, boot } from './sequence.ts';

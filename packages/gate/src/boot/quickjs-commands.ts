@@ -1,8 +1,9 @@
 /** `Commands` of the boot gate, over QuickJS's `os`: fork and exec, output through pipes, a time limit. */
+
+import * as os from 'quickjs:os';
 import { asciiText } from '@airlock/core/bytes.ts';
 import { fail, ok } from '@airlock/core/result.ts';
 import { type Commands, OUTPUT_LIMIT } from '@airlock/linux/commands.ts';
-import * as os from 'quickjs:os';
 import { utf8Bytes } from '../utf8.ts';
 import { errnoName } from './quickjs-files.ts';
 

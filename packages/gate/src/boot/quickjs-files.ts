@@ -3,10 +3,11 @@
  * machine and has one thread. A read or write that the kernel holds for ever holds the boot: nothing is open then that
  * was not allowed.
  */
-import { fail, ok, type Result } from '@airlock/core/result.ts';
-import { type Files, READ_LIMIT } from '@airlock/linux/files.ts';
+
 import * as os from 'quickjs:os';
 import * as std from 'quickjs:std';
+import { fail, ok, type Result } from '@airlock/core/result.ts';
+import { type Files, READ_LIMIT } from '@airlock/linux/files.ts';
 import { utf8Bytes } from '../utf8.ts';
 
 /** Linux's numbers on every architecture that Node and QuickJS share with confidential VMs (x86-64, arm64, s390x). */

@@ -68,7 +68,12 @@ export async function boot(hands: BootHands, options: BootOptions = {}): Promise
   const loaded: Loaded =
     options.fallbackBecause === undefined
       ? await loadPolicy(files)
-      : { policy: null, text: null, mode: 'enforce', problems: [{ code: 'gate-crashed', message: options.fallbackBecause }] };
+      : {
+          policy: null,
+          text: null,
+          mode: 'enforce',
+          problems: [{ code: 'gate-crashed', message: options.fallbackBecause }],
+        };
   const { policy, mode } = loaded;
   const act = mode === 'enforce';
   const problems = [...loaded.problems];
@@ -94,7 +99,7 @@ export async function boot(hands: BootHands, options: BootOptions = {}): Promise
   const input: EnforceInput = {
     hands: tools,
     look: looker(files, act),
-    decide: decider(policy, kept.ok ? null : 'decisions cannot be kept on this machine', problems),
+    decide: decider(policy, withheldBecause(policy, kept.ok), problems),
     act,
     disableModules: policy?.modules.disableLoading === 'after-gate',
     wait: hands.wait,
@@ -183,6 +188,13 @@ async function loadPolicy(files: Files): Promise<Loaded> {
   return known === undefined
     ? broken([{ code: 'policy-unusable', message: `${PARTS.mode}: not one of ${MODES.join(', ')}` }])
     : { policy, text, mode: known, problems };
+}
+
+/** Why only boot-critical devices are connected although there is a policy; null when all are that it connects. */
+function withheldBecause(policy: Policy | null, kept: boolean): string | null {
+  if (!kept) return 'decisions cannot be kept on this machine';
+  // An engine may only lower a level: what it has not seen yet could be too high.
+  return policy?.external === undefined ? null : 'the external engine does not run in the gate; the agent decides';
 }
 
 function decider(policy: Policy | null, withheld: string | null, problems: readonly Problem[]): EnforceInput['decide'] {

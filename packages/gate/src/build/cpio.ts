@@ -126,7 +126,11 @@ export interface NewEntry {
 }
 
 export const folder = (path: string, mode = 0o755): NewEntry => ({ path, mode: FILE_FOLDER | mode });
-export const file = (path: string, data: Uint8Array, mode = 0o644): NewEntry => ({ path, mode: FILE_REGULAR | mode, data });
+export const file = (path: string, data: Uint8Array, mode = 0o644): NewEntry => ({
+  path,
+  mode: FILE_REGULAR | mode,
+  data,
+});
 export const link = (path: string, target: string): NewEntry => ({
   path,
   mode: FILE_LINK | 0o777,
@@ -154,7 +158,10 @@ export function writeCpio(entries: readonly NewEntry[]): Result<Uint8Array> {
     const last = i === all.length - 1;
     const data = entry.data ?? new Uint8Array(0);
     const name = Uint8Array.from(entry.path, (character) => character.charCodeAt(0) & 0xff);
-    if (!last && (plainPath(entry.path) !== entry.path || entry.path === '' || entry.path === TRAILER || name.includes(0))) {
+    if (
+      !last &&
+      (plainPath(entry.path) !== entry.path || entry.path === '' || entry.path === TRAILER || name.includes(0))
+    ) {
       return fail('cpio-malformed', `${JSON.stringify(entry.path)} is no name for an archive`);
     }
     if (name.length + 1 > NAME_LIMIT || data.length >= 2 ** 32) return fail('cpio-too-large', entry.path);

@@ -32,7 +32,16 @@ export function readModuleList(dep: string, builtin: string): ModuleList {
         .filter((one) => one !== ''),
     );
   }
-  return { paths, needs, builtin: new Set(builtin.split('\n').filter((one) => one !== '').map(moduleName)) };
+  return {
+    paths,
+    needs,
+    builtin: new Set(
+      builtin
+        .split('\n')
+        .filter((one) => one !== '')
+        .map(moduleName),
+    ),
+  };
 }
 
 /**

@@ -96,7 +96,9 @@ function byTool(compression: Compression, bytes: Uint8Array, tree: string | unde
         const data = Buffer.concat(chunks);
         resolve(ok({ data: new Uint8Array(data.buffer, data.byteOffset, data.length), consumed: bytes.length }));
       } else {
-        resolve(fail('initrd-compression', `${compression}: ${words.split('\n')[0] ?? ''} (status ${code ?? 'killed'})`));
+        resolve(
+          fail('initrd-compression', `${compression}: ${words.split('\n')[0] ?? ''} (status ${code ?? 'killed'})`),
+        );
       }
     });
     child.stdin.end(input);

@@ -18,7 +18,6 @@ import { homedir, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { nodeCommands } from '@airlock/linux/node-commands.ts';
-import { build } from 'esbuild';
 
 export interface GateBinary {
   readonly path: string;
@@ -47,6 +46,8 @@ export function toolTree(cache: string): string {
 /** Source text of the gate as one ES module; ends with the same bytes for the same sources. Code: `build-failed`. */
 export async function bundleGate(): Promise<Result<string>> {
   try {
+    // Loaded when used: a bundle of the CLI that never builds a gate does not need it.
+    const { build } = await import('esbuild');
     const made = await build({
       entryPoints: [ENTRY],
       bundle: true,

@@ -26,7 +26,10 @@ export function findKernel(kernel: string, cache: string): Result<KernelFiles> {
     if (existsSync(below)) {
       const releases = readdirSync(below).filter((name) => existsSync(join(below, name, 'modules.dep')));
       if (releases.length === 1 && releases[0] !== undefined) return accept(join(below, releases[0]));
-      return fail('kernel-missing', `${below} holds ${releases.length === 0 ? 'no kernel with' : 'more than one'} modules.dep`);
+      return fail(
+        'kernel-missing',
+        `${below} holds ${releases.length === 0 ? 'no kernel with' : 'more than one'} modules.dep`,
+      );
     }
     // A kernel image: its modules go by the name that Debian and others give it.
     if (existsSync(kernel) && statSync(kernel).isFile()) {
@@ -39,7 +42,9 @@ export function findKernel(kernel: string, cache: string): Result<KernelFiles> {
         return accept(join(dirname(kernel), 'lib/modules', readFileSync(beside, 'utf8').trim()));
       }
     }
-    return fail('kernel-missing', `${kernel}: no modules found for it`, { hint: 'give the folder that holds modules.dep' });
+    return fail('kernel-missing', `${kernel}: no modules found for it`, {
+      hint: 'give the folder that holds modules.dep',
+    });
   }
   const own = join('/lib/modules', kernel);
   if (/^[\w.+~-]+$/.test(kernel) && existsSync(join(own, 'modules.dep'))) return accept(own);
