@@ -20,6 +20,8 @@ export const LINUX_ERRORS = {
     'The virtio function has no window into its registers (a legacy one, or a wrong one), so what it offers is unknown until it is bound.',
   'probe-malformed': 'The virtio capabilities in configuration space cannot be; the device was not probed.',
   'probe-lied': 'The device does not give back what was written through its window; nothing that it said was used.',
+  'device-unknown': 'No device of this machine has that id, address, kernel name or interface.',
+  'device-ambiguous': 'More than one device goes by that name; use the id.',
   'command-missing': 'There is no such program on this machine, or it cannot be run.',
   'command-timeout': 'The program did not end in time and was killed.',
   'command-too-loud': 'The program wrote more than it may and was killed.',

@@ -17,8 +17,8 @@ import { joinVirtio } from './virtio.ts';
 import { readOffered } from './virtio-window.ts';
 
 export interface InventoryOptions {
-  /** Read offered features of unbound virtio functions, which writes their configuration space. */
-  readonly probe?: boolean;
+  /** Read offered features of unbound virtio functions, all or those with these ids; writes their configuration space. */
+  readonly probe?: boolean | readonly string[];
   /** Ids of devices that were there when the gate looked first; default: /run/airlock/boot-devices.json. */
   readonly bootDevices?: readonly string[];
   /** `decision` reads only what policies and plans need; `full` (the default) everything. */
@@ -117,8 +117,10 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
     byPath.set(path, item);
   }
 
-  if (options.probe === true) {
-    await mapBounded(functions, WIDTH, (item) => probe(files, item));
+  const asked = options.probe ?? false;
+  if (asked !== false) {
+    const chosen = asked === true ? functions : functions.filter(({ draft }) => asked.includes(draft.id));
+    await mapBounded(chosen, WIDTH, (item) => probe(files, item));
   }
 
   const ownInterfaces = new Map<Item, Interface[]>();
@@ -267,8 +269,45 @@ function finish(items: readonly Item[], boot: readonly string[] | undefined): De
       seen.set(draft.id, times);
       if (times > 1) draft.id = `${draft.id}#${times}`;
       if (known !== undefined) draft.origin = known.has(draft.id) ? 'boot' : 'hotplug';
-      return draft;
+      return inOrder(draft);
     });
+}
+
+const KEYS: readonly string[] = [
+  'id',
+  'bus',
+  'transport',
+  'type',
+  'virtioId',
+  'vendor',
+  'device',
+  'subsystem',
+  'class',
+  'revision',
+  'serial',
+  'modalias',
+  'location',
+  'path',
+  'parent',
+  'origin',
+  'nodes',
+  'sriov',
+  'features',
+  'status',
+  'iommu',
+  'link',
+  'doe',
+  'tsm',
+  'interfaces',
+  'faults',
+];
+
+/** The same device with its keys in one order, however its reads came back: inventories can be compared as text. */
+function inOrder(draft: Draft): Device {
+  const facts: unknown = Object.fromEntries(
+    Object.entries(draft).sort(([a], [b]) => KEYS.indexOf(a) - KEYS.indexOf(b)),
+  );
+  return facts as Device;
 }
 
 /** Numbers in a name count as numbers: `1-10` comes after `1-9`. */
