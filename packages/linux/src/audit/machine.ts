@@ -1,5 +1,5 @@
 /** Is this a confidential VM, which one, and how do we know. */
-import type { KernelFacts } from '@airlock/core/device.ts';
+import { isBound, type KernelFacts } from '@airlock/core/device.ts';
 import { type Evidence, evidence } from './finding.ts';
 import { type Fact, fact, kernelLog, logIsWhole, names, type Observations } from './reading.ts';
 
@@ -124,10 +124,35 @@ function withoutProof(
   if (intel && vendor.state !== 'unknown' && !(vendor.state === 'read' && vendor.text.startsWith('Microsoft'))) {
     return none(seen);
   }
+  const bare = intel ? undefined : deviceWithoutAccessPlatform(observations);
+  if (bare !== undefined) return none(seen, bare);
   return unsure(
     `only the kernel log tells ${intel ? 'a paravisor' : 'SEV and SEV-ES'} apart (${log.state === 'unknown' ? log.because : 'its beginning is lost'})`,
     seen,
   );
+}
+
+/**
+ * From 6.0 on the kernel refuses a virtio device without ACCESS_PLATFORM in every SEV guest (virtio_features_ok() with
+ * virtio_require_restricted_mem_acc()), so one that works proves that this is none.
+ */
+function deviceWithoutAccessPlatform(observations: Observations): Evidence | undefined {
+  const { inventory } = observations;
+  if (inventory === null || !/^([6-9]|\d\d)\.\d/.test(releaseOf(observations) ?? '')) return undefined;
+  const device = inventory.devices.find(
+    (one) =>
+      one.bus === 'virtio' &&
+      isBound(one) &&
+      one.features?.negotiated?.includes('VERSION_1') === true &&
+      !one.features.negotiated.includes('ACCESS_PLATFORM'),
+  );
+  const node = device?.nodes[device.nodes.length - 1];
+  return node === undefined
+    ? undefined
+    : evidence(
+        `/sys/bus/virtio/devices/${node.name}/features`,
+        'works without ACCESS_PLATFORM, which SEV guests refuse',
+      );
 }
 
 function archOf(cpu: Fact): Machine['arch'] {
@@ -170,7 +195,9 @@ function fromLog(text: string): { kind: Confidential; line: string } | undefined
       if (has('SEV')) return { kind: 'sev', line: plain };
     }
     if (/^RSI: Using RSI version \d/.test(plain)) return { kind: 'cca', line: plain };
-    const isolation = /^Hyper-V: Isolation Config: Group A 0x[0-9a-f]{1,8}, Group B 0x([0-9a-f]{1,8})$/.exec(plain)?.[1];
+    const isolation = /^Hyper-V: Isolation Config: Group A 0x[0-9a-f]{1,8}, Group B 0x([0-9a-f]{1,8})$/.exec(
+      plain,
+    )?.[1];
     const kind = isolation === undefined ? 0 : Number.parseInt(isolation, 16) & 0xf;
     if (kind === 2) return { kind: 'sev-snp', line: plain };
     if (kind === 3) return { kind: 'tdx', line: plain };

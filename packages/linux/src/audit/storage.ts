@@ -20,7 +20,17 @@ export interface Shield {
   readonly because?: string;
 }
 
-type Kind = 'crypt' | 'integrity' | 'verity' | 'memory' | 'backed' | 'through' | 'loop' | 'partition' | 'disk' | 'unknown';
+type Kind =
+  | 'crypt'
+  | 'integrity'
+  | 'verity'
+  | 'memory'
+  | 'backed'
+  | 'through'
+  | 'loop'
+  | 'partition'
+  | 'disk'
+  | 'unknown';
 
 const MEMORY: Shield = { encryption: 'yes', integrity: 'yes', layers: ['memory'] };
 const OPEN: Shield = { encryption: 'no', integrity: 'no', layers: [] };
@@ -164,7 +174,9 @@ export function shieldOfPath(observations: Observations, mounts: readonly Mount[
   const mount = mountOf(mounts, path);
   if (mount !== undefined && (mount.type === 'tmpfs' || mount.type === 'ramfs')) return MEMORY;
   const device = deviceOfPath(observations, mounts, path);
-  return device === undefined ? unsure(path, `${path}: its disk was not found`) : shieldOfDevices(observations, mounts, device);
+  return device === undefined
+    ? unsure(path, `${path}: its disk was not found`)
+    : shieldOfDevices(observations, mounts, device);
 }
 
 /** A btrfs of several devices is as weak as the weakest of them. */

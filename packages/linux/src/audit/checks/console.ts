@@ -86,7 +86,7 @@ export const consoleChecks: readonly Check[] = [
     elsewhere: null,
     looksAt: [CONSOLES],
     why: 'Everything printed there (addresses, device names, panics with registers, what programs write to /dev/console) can be read by the host.',
-    fix: 'Remove console= for serial and hvc lines, or add quiet loglevel=0; read the log over ssh.',
+    fix: 'Remove console=ttyS*, hvc* from the kernel command line; read the log over ssh.',
     reference: REFERENCES.intelVirtio,
     run: (observations) => {
       const { table, lines } = hostConsoles(observations);

@@ -17,9 +17,13 @@ export const HARDENED_TYPES: readonly string[] = ['net', 'block', 'console', '9p
 
 const FEATURES = '/sys/bus/virtio/devices/*/features';
 
-/** Judges every device of the inventory; `wrong` gives what is wrong with one, or nothing. */
+/**
+ * Judges every device of the inventory that is `concerned`; `wrong` gives what is wrong with one, or nothing. The
+ * evidence names the attribute of its innermost node.
+ */
 function eachDevice(
   observations: Observations,
+  attribute: string,
   concerned: (device: Device) => boolean,
   wrong: (device: Device) => string | undefined,
   nothing: string,
@@ -32,8 +36,10 @@ function eachDevice(
   const fine: Evidence[] = [];
   for (const device of devices) {
     const problem = wrong(device);
-    if (problem === undefined) fine.push(evidence(device.path, device.type ?? device.bus));
-    else found.push(evidence(device.path, problem));
+    const inner = device.nodes[device.nodes.length - 1];
+    const path = inner === undefined ? device.path : `/sys/bus/${inner.bus}/devices/${inner.name}/${attribute}`;
+    if (problem === undefined) fine.push(evidence(path, device.type ?? device.bus));
+    else found.push(evidence(path, problem));
   }
   return verdictOf(found, fine);
 }
@@ -45,6 +51,7 @@ function featureCheck(feature: string, wanted: boolean): Check['run'] {
   return (observations) =>
     eachDevice(
       observations,
+      'features',
       liveVirtio,
       (device) =>
         negotiated(device)?.includes(feature) === wanted
@@ -116,6 +123,7 @@ export const deviceChecks: readonly Check[] = [
     run: (observations) =>
       eachDevice(
         observations,
+        'status',
         (device) => device.bus === 'virtio' && device.status !== undefined,
         ({ status = 0, type }) =>
           (status & 0xc0) === 0 ? undefined : `${type ?? 'virtio'}: status 0x${status.toString(16)}`,
@@ -135,6 +143,7 @@ export const deviceChecks: readonly Check[] = [
     run: (observations) =>
       eachDevice(
         observations,
+        'uevent',
         (device) => device.bus === 'virtio',
         (device) => (device.transport === 'mmio' ? `${device.type ?? 'virtio'} over mmio` : undefined),
         'no virtio device',
@@ -153,6 +162,7 @@ export const deviceChecks: readonly Check[] = [
     run: (observations) =>
       eachDevice(
         observations,
+        'driver',
         (device) => device.bus === 'virtio' && isBound(device),
         (device) => {
           if (device.type !== null && HARDENED_TYPES.includes(device.type)) return undefined;
@@ -174,8 +184,9 @@ export const deviceChecks: readonly Check[] = [
     run: (observations) =>
       eachDevice(
         observations,
+        'driver',
         // Bridges (base class 06) are how the bus itself works.
-        (device) => device.bus === 'pci' && isBound(device) && ((device.class ?? 0) >> 16) !== 0x06,
+        (device) => device.bus === 'pci' && isBound(device) && (device.class ?? 0) >> 16 !== 0x06,
         (device) => `${device.type ?? 'PCI function'}: driver ${device.nodes[device.nodes.length - 1]?.driver}`,
         'no PCI function with a driver besides virtio and bridges',
       ),

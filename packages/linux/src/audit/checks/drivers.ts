@@ -1,5 +1,14 @@
 /** Drivers that are there: loaded, registered, or built into the kernel. */
-import { type Check, type Evidence, evidence, notApplicable, passed, REFERENCES, unknown, verdictOf } from '../finding.ts';
+import {
+  type Check,
+  type Evidence,
+  evidence,
+  notApplicable,
+  passed,
+  REFERENCES,
+  unknown,
+  verdictOf,
+} from '../finding.ts';
 import { fact, names, type Observations } from '../reading.ts';
 
 /** Drivers on the virtio bus, by the names that they register with, for the types that Intel hardened. */
@@ -101,7 +110,9 @@ function builtIn(observations: Observations): { path: string; names: Set<string>
   const path = `/lib/modules/${release.text}/modules.builtin`;
   const list = fact(observations, path);
   if (list.state !== 'read') return undefined;
-  const modules = list.text.split('\n', 20_000).map((line) => /([^/]+)\.ko$/.exec(line)?.[1]?.replaceAll('-', '_') ?? '');
+  const modules = list.text
+    .split('\n', 20_000)
+    .map((line) => /([^/]+)\.ko$/.exec(line)?.[1]?.replaceAll('-', '_') ?? '');
   return { path, names: new Set(modules) };
 }
 
@@ -188,7 +199,9 @@ export const driverChecks: readonly Check[] = [
       const wrong: Evidence[] = UNNEEDED_MODULES.filter((name) => present.includes(name)).map((name) =>
         evidence(modules.path, name),
       );
-      return verdictOf(wrong, [evidence(modules.path, `${present.filter((name) => name !== '').length} modules, none of them`)]);
+      return verdictOf(wrong, [
+        evidence(modules.path, `${present.filter((name) => name !== '').length} modules, none of them`),
+      ]);
     },
   },
 ];

@@ -35,7 +35,7 @@ export const memoryChecks: readonly Check[] = [
     reference: REFERENCES.threatModel,
     run: (_observations, machine) => {
       if (machine.confidential === 'unknown') {
-        return unknown(machine.how[0]?.path ?? '/proc/cpuinfo', machine.because ?? 'not known');
+        return unknown('kernel log', machine.because ?? 'not known');
       }
       if (machine.virtual === false) return notApplicable('not a virtual machine: there is no host below it');
       const [first, ...more] = machine.how;
@@ -77,7 +77,8 @@ export const memoryChecks: readonly Check[] = [
       const log = kernelLog(observations);
       if (log.state !== 'read') return unknown('kernel log', log.state === 'unknown' ? log.because : 'not there');
       const lines = matchingLines(log.text, /\btdx: Attributes:/);
-      if (lines.length === 0) return unknown(log.path, 'this kernel does not print the attributes, or the line is lost');
+      if (lines.length === 0)
+        return unknown(log.path, 'this kernel does not print the attributes, or the line is lost');
       return verdictOf(
         lines.filter((line) => /\bDEBUG\b/.test(line)).map((line) => evidence(log.path, line)),
         lines.map((line) => evidence(log.path, line)),

@@ -11,7 +11,16 @@ import {
   type Verdict,
   verdictOf,
 } from '../finding.ts';
-import { fact, type Mount, mountsOf, type Observations, type Unknown, unescapeOctal } from '../reading.ts';
+import {
+  fact,
+  MOUNTINFO,
+  type Mount,
+  mountOf,
+  mountsOf,
+  type Observations,
+  type Unknown,
+  unescapeOctal,
+} from '../reading.ts';
 import {
   deviceOfMount,
   deviceOfNode,
@@ -50,11 +59,9 @@ function swaps(observations: Observations): Shielded[] | Unknown {
       const [file = '', type] = line.split(/[ \t]+/);
       const name = unescapeOctal(file).replace(/ \(deleted\)$/, '');
       if (!name.startsWith('/')) return [];
-      const device = type === 'file' ? undefined : deviceOfNode(observations, name);
-      const shield =
-        device !== undefined
-          ? shieldOf(observations, mounts, device)
-          : shieldOfPath(observations, mounts, type === 'file' ? name : '');
+      if (type === 'file') return [{ what: name, path: SWAPS, shield: shieldOfPath(observations, mounts, name) }];
+      const device = deviceOfNode(observations, name);
+      const shield = device === undefined ? notSeen(name) : shieldOf(observations, mounts, device);
       return [{ what: name, path: SWAPS, shield }];
     });
 }
@@ -73,13 +80,24 @@ function disks(observations: Observations, boot: boolean): Shielded[] | Unknown 
     judged.set(key, {
       what: `${mount.at} (${mount.type})`,
       path: `/sys/class/block/${device ?? `(${mount.device})`}`,
-      shield:
-        device === undefined
-          ? { encryption: 'unknown', integrity: 'unknown', layers: [], because: `${mount.source}: not in /sys/class/block` }
-          : shieldOfDevices(observations, mounts, device),
+      shield: device === undefined ? notSeen(mount.source) : shieldOfDevices(observations, mounts, device),
     });
   }
   return [...judged.values()];
+}
+
+function notSeen(name: string): Shield {
+  return { encryption: 'unknown', integrity: 'unknown', layers: [], because: `${name} is not in /sys/class/block` };
+}
+
+/** A machine that runs from its initramfs has no disk; a container that shows none has hidden it. */
+function noDisk(observations: Observations): Verdict {
+  const mounts = mountsOf(observations);
+  if (!Array.isArray(mounts)) return mounts;
+  const root = mountOf(mounts, '/');
+  return root !== undefined && ['rootfs', 'tmpfs', 'ramfs'].includes(root.type)
+    ? passed(evidence(MOUNTINFO, `/ is ${root.type}; nothing on a block device is mounted`))
+    : unknown(MOUNTINFO, `/ is ${root?.type ?? 'not there'}: the disks below it are not seen from here`);
 }
 
 function lieOnBlock(mount: Mount): boolean {
@@ -126,8 +144,7 @@ export const storageChecks: readonly Check[] = [
     why: 'What the CPU keeps encrypted in memory is handed to the disk, and so to the host, as it is; keys included.',
     fix: 'swapoff -a and remove the entry from /etc/fstab; zram stays in encrypted memory.',
     reference: REFERENCES.intelStorage,
-    run: (observations) =>
-      judge(swaps(observations), isOpen, (shield) => shield.encryption === 'unknown', 'no swap'),
+    run: (observations) => judge(swaps(observations), isOpen, (shield) => shield.encryption === 'unknown', 'no swap'),
   },
   {
     id: 'swap-without-integrity',
@@ -167,14 +184,14 @@ export const storageChecks: readonly Check[] = [
     title: 'A mounted file system lies on a disk in the clear',
     severity: 'high',
     elsewhere: 'info',
-    looksAt: ['/proc/self/mountinfo', '/sys/class/block/*/slaves', '/sys/class/block/*/dm/uuid'],
+    looksAt: [MOUNTINFO, '/sys/class/block/*/slaves', '/sys/class/block/*/dm/uuid'],
     why: 'The disk belongs to the host: it reads and changes every byte of the file system, programs included.',
     fix: 'dm-crypt with dm-integrity (cryptsetup luksFormat --integrity hmac-sha256) under what is written, dm-verity under what is only read.',
     reference: REFERENCES.intelStorage,
     run: (observations) => {
       const all = disks(observations, false);
       return Array.isArray(all) && all.length === 0
-        ? unknown('/proc/self/mountinfo', 'no file system on a block device is mounted here')
+        ? noDisk(observations)
         : judge(all, isExposed, (shield) => shield.encryption === 'unknown', 'none');
     },
   },
@@ -184,7 +201,7 @@ export const storageChecks: readonly Check[] = [
     title: 'A mounted disk is encrypted, but changes to it are not noticed',
     severity: 'medium',
     elsewhere: 'info',
-    looksAt: ['/proc/self/mountinfo', '/sys/class/block/*/dm/uuid'],
+    looksAt: [MOUNTINFO, '/sys/class/block/*/dm/uuid'],
     why: 'dm-crypt alone turns a changed sector into other data without an error. The host knows where files lie and can garble or swap them.',
     fix: 'Format anew with integrity: cryptsetup luksFormat --integrity hmac-sha256 (or aegis128-random with aead). Roll-back of the whole disk stays possible.',
     reference: 'Documentation/admin-guide/device-mapper/dm-integrity.rst',
@@ -203,7 +220,7 @@ export const storageChecks: readonly Check[] = [
     title: 'The boot partition is neither encrypted nor verified',
     severity: 'info',
     elsewhere: null,
-    looksAt: ['/proc/self/mountinfo'],
+    looksAt: [MOUNTINFO],
     why: 'Firmware must read it, so the host can change it. That is sound only while the kernel, initramfs and command line are measured at launch and the verifier compares them.',
     fix: 'Use a unified kernel image with a signature, and have the key broker check its measurement.',
     reference: REFERENCES.threatModel,
@@ -220,7 +237,7 @@ export const storageChecks: readonly Check[] = [
     title: 'A folder of the host is mounted',
     severity: 'medium',
     elsewhere: null,
-    looksAt: ['/proc/self/mountinfo'],
+    looksAt: [MOUNTINFO],
     why: 'The host reads what is written there and changes what is read, between two reads of one file if it likes.',
     fix: 'Unmount it, or use it for data that is public and checked after it was copied; mount it with noexec,nosuid,nodev.',
     reference: REFERENCES.threatModel,
@@ -230,8 +247,8 @@ export const storageChecks: readonly Check[] = [
       return verdictOf(
         mounts
           .filter(({ type }) => HOST_SHARES.includes(type))
-          .map(({ at, type, source }) => evidence('/proc/self/mountinfo', `${source} on ${at} type ${type}`)),
-        [evidence('/proc/self/mountinfo', `no ${HOST_SHARES.join(', ')}`)],
+          .map(({ at, type, source }) => evidence(MOUNTINFO, `${source} on ${at} type ${type}`)),
+        [evidence(MOUNTINFO, `no ${HOST_SHARES.join(', ')}`)],
       );
     },
   },
