@@ -40,8 +40,8 @@ export const FINDINGS = {
   'level-not-enforceable': 'This kernel has no way to give a device this level.',
   'features-checked-late': 'The features can only be checked after a driver was bound.',
   'protect-without-effect': 'The protection does not go with the type of device.',
-  'external-missing': 'The external engine’s bundle is not there.',
-  'external-unsigned': 'The external engine’s bundle is used without a signature.',
+  'external-missing': 'The bundle of the external engine is not there.',
+  'external-unsigned': 'The bundle of the external engine is used without a signature.',
   'mode-not-enforcing': 'The policy only reports.',
 } as const;
 export type FindingCode = keyof typeof FINDINGS;
@@ -239,7 +239,7 @@ function checkDefaults(policy: Policy): Finding[] {
       severity: 'note',
       message: 'no rule is boot-critical, so nothing watches over the devices that the machine needs to boot',
       at,
-      hint: 'name the root disk’s rule in boot-critical',
+      hint: 'name the rule of the root disk in boot-critical',
     });
   }
   return findings;

@@ -1,16 +1,6 @@
 /** The one way a policy is laid out: keys in the language's order, two blanks of indentation, comments where they were. */
 import { fail, ok, type Result } from '@airlock/core/result.ts';
-import {
-  type Document,
-  isMap,
-  isPair,
-  isScalar,
-  isSeq,
-  type Pair,
-  parseDocument,
-  type Tags,
-  type TagValue,
-} from 'yaml';
+import { type Document, isMap, isPair, isScalar, isSeq, type Pair, parseDocument, type Tags } from 'yaml';
 import type { Node } from './document.ts';
 import { policyFile } from './language.ts';
 import type { Schema } from './shape.ts';

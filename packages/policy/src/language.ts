@@ -109,7 +109,7 @@ const require: Shape<Requirement> = mapped(
 const otherwise = mapped(
   record('otherwise', {
     level: needed(level, 'The level when require does not hold.'),
-    protect: optional(protect, 'Protection in that case, on top of the rule’s own.'),
+    protect: optional(protect, 'Protection in that case, on top of that of the rule.'),
   }),
   (read) => withoutUndefined<NonNullable<Rule['otherwise']>>(read),
 );

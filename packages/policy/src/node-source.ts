@@ -1,7 +1,7 @@
 /** The files of a policy: `policy.yaml`, then `policy.d/*.yaml` beside it, in byte order of their names. */
 import { constants } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
-import { basename, dirname, extname, join } from 'node:path';
+import { basename, dirname, extname, join, resolve } from 'node:path';
 import { fail, ok, type Problem, type Result } from '@airlock/core/result.ts';
 import { DOCUMENT_LIMIT, type Node } from './document.ts';
 import { readYaml, TEXT_LIMIT } from './yaml.ts';
@@ -24,16 +24,16 @@ export interface LoadedPolicy {
 
 /**
  * Reads and parses; `decodePolicy` comes after. `path` is the main file; its drop-ins lie in the folder of the same name
- * with `.d` (policy.yaml → policy.d). Never throws; what is wrong is in `problems` (codes `source-*`, `yaml-*`).
+ * with `.d` (policy.yaml → policy.d). Relative paths start from `cwd`, and are named as they were given. Never throws; what is wrong is in `problems` (codes `source-*`, `yaml-*`).
  */
-export async function loadPolicy(path: string): Promise<LoadedPolicy> {
+export async function loadPolicy(path: string, cwd = '.'): Promise<LoadedPolicy> {
   const folder = join(dirname(path), `${basename(path, extname(path))}.d`);
   const problems: Problem[] = [];
-  const { names, ignored } = await dropIns(folder, problems);
+  const { names, ignored } = await dropIns(cwd, folder, problems);
   const files = [path, ...names.map((name) => join(folder, name))];
   const sources: Source[] = [];
   for (const file of files) {
-    const text = await readSource(file);
+    const text = await readText(resolve(cwd, file), file, TEXT_LIMIT * 4);
     if (text.ok) sources.push({ file, text: text.value });
     else problems.push(text.error);
   }
@@ -53,10 +53,14 @@ export function parseSources(sources: readonly Source[]): LoadedPolicy {
   return { documents, sources, files: sources.map((source) => source.file), ignored: [], problems };
 }
 
-async function dropIns(folder: string, problems: Problem[]): Promise<{ names: string[]; ignored: string[] }> {
+async function dropIns(
+  cwd: string,
+  folder: string,
+  problems: Problem[],
+): Promise<{ names: string[]; ignored: string[] }> {
   let all: string[];
   try {
-    all = await readdir(folder);
+    all = await readdir(resolve(cwd, folder));
   } catch (error) {
     const code = errno(error);
     // No folder, no drop-ins; a folder that cannot be read is not the same as none.
@@ -82,33 +86,37 @@ async function dropIns(folder: string, problems: Problem[]): Promise<{ names: st
   return { names, ignored };
 }
 
-/** Text of one file, bounded, valid UTF-8. Codes: `source-unreadable`, `yaml-too-large`, `yaml-syntax`. */
-export async function readSource(file: string): Promise<Result<string>> {
+/**
+ * Text of one file, at most `limit` bytes of valid UTF-8; `name` is what messages call it. Codes: `source-unreadable`,
+ * `yaml-too-large`, `yaml-syntax`.
+ */
+export async function readText(path: string, name: string, limit: number): Promise<Result<string>> {
   try {
     // O_NONBLOCK: a pipe with nobody at the other end must not hold us.
-    const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
+    const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
-      if (!(await handle.stat()).isFile()) return fail('source-unreadable', `${file}: not a regular file`);
-      const limit = TEXT_LIMIT * 4;
-      const bytes = new Uint8Array(limit + 1);
+      if (!(await handle.stat()).isFile()) return fail('source-unreadable', `${name}: not a regular file`);
+      const chunks: Uint8Array[] = [];
       let length = 0;
-      while (length < bytes.length) {
-        const { bytesRead } = await handle.read(bytes, length, Math.min(65_536, bytes.length - length), length);
+      while (length <= limit) {
+        const chunk = new Uint8Array(65_536);
+        const { bytesRead } = await handle.read(chunk, 0, chunk.length, length);
         if (bytesRead === 0) break;
+        chunks.push(chunk.subarray(0, bytesRead));
         length += bytesRead;
       }
-      if (length > limit) return fail('yaml-too-large', `${file}: more than ${limit} bytes`);
+      if (length > limit) return fail('yaml-too-large', `${name}: more than ${limit} bytes`);
       try {
-        return ok(new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, length)));
+        return ok(new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks)));
       } catch {
-        return fail('yaml-syntax', `${file}: not UTF-8 text`);
+        return fail('yaml-syntax', `${name}: not UTF-8 text`);
       }
     } finally {
       await handle.close();
     }
   } catch (error) {
     const code = errno(error);
-    return fail('source-unreadable', `${file}: ${code === 'ENOENT' ? 'no such file' : code}`);
+    return fail('source-unreadable', `${name}: ${code === 'ENOENT' ? 'no such file' : code}`);
   }
 }
 

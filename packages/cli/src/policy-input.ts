@@ -1,0 +1,100 @@
+/** What the policy verbs are given: policies, recorded inventories, claims; from files or, as `-`, standard input. */
+import { readdir } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import type { Claims } from '@airlock/core/claim.ts';
+import type { Inventory } from '@airlock/core/device.ts';
+import { fail, formatProblem, ok, type Problem, type Result } from '@airlock/core/result.ts';
+import { printable } from '@airlock/linux/attribute.ts';
+import { type CompiledPolicy, compilePolicy } from '@airlock/policy/compile.ts';
+import { decodePolicy } from '@airlock/policy/decode.ts';
+import { decodeClaims, decodeInventory } from '@airlock/policy/inventory-json.ts';
+import { type LoadedPolicy, loadPolicy, parseSources, readText } from '@airlock/policy/node-source.ts';
+import type { Policy } from '@airlock/policy/policy.ts';
+import { type Context, UsageError } from './verb.ts';
+
+const JSON_LIMIT = 64 * 1024 * 1024;
+
+export interface PolicyInput {
+  readonly loaded: LoadedPolicy;
+  /** Absent when there are problems. */
+  readonly policy?: Policy;
+  readonly problems: readonly Problem[];
+}
+
+/** Paths stay as they were given, so that messages name them so. `-` has no drop-ins. */
+export async function readPolicy(context: Context, path: string): Promise<PolicyInput> {
+  const loaded =
+    path === '-'
+      ? parseSources([{ file: '<stdin>', text: await context.readStdin() }])
+      : await loadPolicy(path, context.cwd);
+  // A part that cannot be read would make findings about the rest misleading.
+  if (loaded.problems.length > 0) return { loaded, problems: loaded.problems };
+  const { policy, problems } = decodePolicy(loaded.documents);
+  return { loaded, problems, ...(policy === undefined ? {} : { policy }) };
+}
+
+/** The compiled policy; or null once its problems are on stderr. */
+export async function needPolicy(context: Context, verb: string, path: string): Promise<CompiledPolicy | null> {
+  const { policy, problems } = await readPolicy(context, path);
+  if (policy !== undefined) return compilePolicy(policy);
+  printProblems(context, problems);
+  context.stderr(`airlock ${verb}: ${path} is no usable policy\n`);
+  return null;
+}
+
+/** `policy.yaml:12:3: message (hint) [code]`, one a line. */
+export function printProblems(context: Context, problems: readonly Problem[]): void {
+  for (const problem of problems) context.stderr(`${printable(formatProblem(problem))}\n`);
+}
+
+export async function readInventoryFile(context: Context, path: string): Promise<Result<Inventory>> {
+  const value = await readJson(context, path, 'inventory-malformed');
+  if (!value.ok) return value;
+  const inventory = decodeInventory(value.value);
+  return inventory.ok ? inventory : withName(path, inventory.error);
+}
+
+export async function readClaimsFile(context: Context, path: string): Promise<Result<Claims>> {
+  const value = await readJson(context, path, 'claims-malformed');
+  if (!value.ok) return value;
+  const claims = decodeClaims(value.value);
+  return claims.ok ? claims : withName(path, claims.error);
+}
+
+async function readJson(context: Context, path: string, code: string): Promise<Result<unknown>> {
+  const text =
+    path === '-' ? ok(await context.readStdin()) : await readText(resolve(context.cwd, path), path, JSON_LIMIT);
+  if (!text.ok) return text;
+  try {
+    return ok(JSON.parse(text.value));
+  } catch {
+    return fail(code, `${path}: not JSON`, { hint: 'airlock list --json makes an inventory' });
+  }
+}
+
+function withName(path: string, error: Problem): Result<never> {
+  return { ok: false, error: { ...error, message: `${path}: ${error.message}` } };
+}
+
+/** The value of an option that must be there, once. */
+export function needOption(values: Readonly<Record<string, unknown>>, name: string, what: string): string {
+  const value = values[name];
+  if (typeof value === 'string' && value !== '') return value;
+  throw new UsageError(`--${name} ${what} is needed`);
+}
+
+/** At most one of the inputs can be standard input. */
+export function onceStdin(...paths: readonly (string | undefined)[]): void {
+  if (paths.filter((path) => path === '-').length > 1) throw new UsageError('only one input can be - (standard input)');
+}
+
+/** Names of the files in the policy's own folder; undefined when there is none. */
+export async function besidePolicy(context: Context, path: string): Promise<readonly string[] | undefined> {
+  if (path === '-') return undefined;
+  try {
+    const entries = await readdir(dirname(resolve(context.cwd, path)), { withFileTypes: true });
+    return entries.filter((entry) => !entry.isDirectory()).map((entry) => entry.name);
+  } catch {
+    return undefined;
+  }
+}
