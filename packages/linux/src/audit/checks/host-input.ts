@@ -42,7 +42,7 @@ function fwCfg(observations: Observations): { path: string; name: string }[] {
 /** `io.systemd.*` strings of SMBIOS type 11, without their values: those may be secrets. */
 export function smbiosNames(raw: string): string[] {
   const found = raw.matchAll(
-    /\bio\.systemd\.(?:credential(?:\.binary)?:[\w.@-]{1,128}|(?:stub|boot)\.[\w.-]{1,64})(?==)/g,
+    /io\.systemd\.(?:credential(?:\.binary)?:[\w.@-]{1,128}|(?:stub|boot)\.[\w.-]{1,64})(?==)/g,
   );
   return [...found].slice(0, 64).map((match) => match[0]);
 }
