@@ -30,7 +30,7 @@ export function parseFlag(text: string): boolean | undefined {
 export function parseFeatureBits(text: string): number[] | undefined {
   if (text.length > 513 || !/^[01]+\n?$/.test(text)) return undefined;
   const bits: number[] = [];
-  for (let bit = 0; bit < text.length; bit++) if (text[bit] === '1') bits.push(bit);
+  for (let bit = text.indexOf('1'); bit !== -1; bit = text.indexOf('1', bit + 1)) bits.push(bit);
   return bits;
 }
 
@@ -77,6 +77,14 @@ export function parseLinkName(target: string): string | undefined {
 /** Where a link in `folder` leads, without looking; `undefined` when it leaves `/`. Hostile names stay as they are. */
 export function resolveLink(folder: string, target: string): string | undefined {
   if (target === '' || target.length > 4096) return undefined;
+  // What the kernel writes, without taking it to pieces: /sys/bus/pci/devices/X -> ../../../devices/pci0000:00/X
+  if (
+    target.startsWith('../../../devices/') &&
+    folder.startsWith('/sys/bus/') &&
+    !/\/\.|\/\/|\/$/.test(target.slice(8))
+  ) {
+    if (folder.split('/').length === 5) return `/sys${target.slice(8)}`;
+  }
   const parts: string[] = [];
   for (const part of (target.startsWith('/') ? target : `${folder}/${target}`).split('/')) {
     if (part === '' || part === '.') continue;

@@ -54,24 +54,33 @@ export function deviceReader(
       faults.push({ attribute: printable(prefix + attribute), code, message: printable(message) });
   };
 
-  /** Does `work` unless the device is past asking. A failure is a fault, but for what is merely not there. */
-  async function ask<T>(attribute: string, needed: boolean, work: () => Promise<Result<T>>): Promise<T | undefined> {
-    if (silent) return undefined;
-    if (patience.hung >= HUNG_READS_LIMIT) {
+  /** Is the device past asking? */
+  function given(attribute: string): boolean {
+    if (!silent && patience.hung >= HUNG_READS_LIMIT) {
       silent = true;
       fault(attribute, 'file-timeout', `${path}/${attribute}: not read, too many reads before it were not answered`);
-      return undefined;
     }
-    const result = await work();
+    return silent;
+  }
+
+  /** What was read; a failure is a fault, but for what is merely not there. */
+  function judge<T>(attribute: string, needed: boolean, result: Result<T>): T | undefined {
     if (result.ok) return result.value;
-    // Reads of one device run side by side: the first that was not answered speaks for all.
-    if (result.error.code === 'file-timeout') {
+    const { code, message } = result.error;
+    if (code === 'file-timeout') {
       patience.hung++;
+      // Reads of one device run side by side: the first that was not answered speaks for all.
       if (silent) return undefined;
       silent = true;
     }
-    if (needed || result.error.code !== 'file-missing') fault(attribute, result.error.code, result.error.message);
+    if (needed || code !== 'file-missing') fault(attribute, code, message);
     return undefined;
+  }
+
+  async function list(): Promise<ReadonlySet<string> | undefined> {
+    if (given('.')) return undefined;
+    const names = judge('.', true, await files.list(path));
+    return names === undefined ? undefined : new Set(names);
   }
 
   const reader: DeviceReader = {
@@ -79,35 +88,29 @@ export function deviceReader(
     faults,
     fault,
     names() {
-      listed ??= ask('.', true, () => files.list(path)).then((names) => names && new Set(names));
+      listed ??= list();
       return listed;
     },
     async has(attribute) {
       return (await reader.names())?.has(attribute) ?? true;
     },
     async value(attribute, parse, needed) {
-      const bytes = await ask(attribute, needed === 'needed', () => files.read(`${path}/${attribute}`));
+      if (given(attribute)) return undefined;
+      const bytes = judge(attribute, needed === 'needed', await files.read(`${path}/${attribute}`));
       if (bytes === undefined) return undefined;
       const text = asciiText(bytes);
       const value = parse(text);
       if (value === undefined) {
-        fault(
-          attribute,
-          'attribute-malformed',
-          `${path}/${attribute}: ${printable(JSON.stringify(text.slice(0, 40)))}`,
-        );
+        const shown = JSON.stringify(text.slice(0, 40));
+        fault(attribute, 'attribute-malformed', `${path}/${attribute}: ${shown}`);
       }
       return value;
     },
     async link(attribute) {
-      if (!(await reader.has(attribute))) return null;
-      let missing = false;
-      const target = await ask(attribute, false, async () => {
-        const result = await files.link(`${path}/${attribute}`);
-        missing = !result.ok && result.error.code === 'file-missing';
-        return result;
-      });
-      if (missing) return null;
+      if (given(attribute)) return undefined;
+      const result = await files.link(`${path}/${attribute}`);
+      if (!result.ok && result.error.code === 'file-missing') return null;
+      const target = judge(attribute, true, result);
       if (target === undefined) return undefined;
       const name = parseLinkName(target);
       if (name === undefined) fault(attribute, 'attribute-malformed', `${path}/${attribute}: links to ${target}`);
@@ -118,8 +121,8 @@ export function deviceReader(
       return name === undefined ? UNKNOWN_DRIVER : name;
     },
     async folder(attribute) {
-      if (!(await reader.has(attribute))) return [];
-      return (await ask(attribute, false, () => files.list(`${path}/${attribute}`))) ?? [];
+      if (given(attribute)) return [];
+      return judge(attribute, false, await files.list(`${path}/${attribute}`)) ?? [];
     },
   };
   return reader;

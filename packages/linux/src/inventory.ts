@@ -120,7 +120,7 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
   const asked = options.probe ?? false;
   if (asked !== false) {
     const chosen = asked === true ? functions : functions.filter(({ draft }) => asked.includes(draft.id));
-    await mapBounded(chosen, WIDTH, (item) => probe(files, item));
+    await mapBounded(chosen, WIDTH, (item) => probe(files, item, full ? 4 : 2));
   }
 
   const ownInterfaces = new Map<Item, Interface[]>();
@@ -139,9 +139,9 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
 }
 
 /** Adds what an unbound virtio function offers. Nothing is written to a function that has a driver, or may have one. */
-async function probe(files: Files, { draft, reader }: Item): Promise<void> {
+async function probe(files: Files, { draft, reader }: Item, words: 2 | 4): Promise<void> {
   if (draft.bus !== 'virtio' || draft.nodes.some(({ driver }) => driver !== null)) return;
-  const offered = await readOffered(files, `${draft.path}/config`);
+  const offered = await readOffered(files, `${draft.path}/config`, words);
   if (offered.ok) {
     draft.features = { ...draft.features, offered: offered.value.bits.map((bit) => featureName(draft.type, bit)) };
   } else {
@@ -273,7 +273,7 @@ function finish(items: readonly Item[], boot: readonly string[] | undefined): De
     });
 }
 
-const KEYS: readonly string[] = [
+const KEYS: readonly (keyof Device)[] = [
   'id',
   'bus',
   'transport',
@@ -304,10 +304,10 @@ const KEYS: readonly string[] = [
 
 /** The same device with its keys in one order, however its reads came back: inventories can be compared as text. */
 function inOrder(draft: Draft): Device {
-  const facts: unknown = Object.fromEntries(
-    Object.entries(draft).sort(([a], [b]) => KEYS.indexOf(a) - KEYS.indexOf(b)),
-  );
-  return facts as Device;
+  const facts: Record<string, unknown> = {};
+  for (const key of KEYS) if (draft[key] !== undefined) facts[key] = draft[key];
+  const device: unknown = facts;
+  return device as Device;
 }
 
 /** Numbers in a name count as numbers: `1-10` comes after `1-9`. */

@@ -100,6 +100,6 @@ export async function readConfidential(files: Files): Promise<KernelFacts['confi
     return 'cca';
   // The flag is synthetic: set once the TDX module answered, on every processor. One processor's text is enough.
   const processors = await files.readAt('/proc/cpuinfo', 0, 8192);
-  const flags = processors.ok ? /^flags\s*:(.*)$/m.exec(asciiText(processors.value))?.[1] : undefined;
-  return flags?.split(' ').includes('tdx_guest') === true ? 'tdx' : null;
+  const text = processors.ok ? asciiText(processors.value) : '';
+  return text.includes(' tdx_guest') && /^flags\s*:.* tdx_guest(?: |$)/m.test(text) ? 'tdx' : null;
 }

@@ -49,25 +49,18 @@ export async function readPciFunction(reader: DeviceReader, entry: BusEntry, con
     draft.nodes = [{ bus: 'pci', name: entry.name, driver: null }];
     return draft;
   }
-  const [vendor, device, classCode, revision, subVendor, subDevice, modalias, driver] = await Promise.all([
-    reader.value('vendor', (text) => parseHex(text, 4), 'needed'),
-    reader.value('device', (text) => parseHex(text, 4), 'needed'),
-    reader.value('class', (text) => parseHex(text, 6), 'needed'),
+  const [ids, revision, driver] = await Promise.all([
+    readIds(reader),
     reader.value('revision', (text) => parseHex(text, 2)),
-    reader.value('subsystem_vendor', (text) => parseHex(text, 4)),
-    reader.value('subsystem_device', (text) => parseHex(text, 4)),
-    reader.value('modalias', parseModalias),
     reader.driver(),
+    reader.names(),
   ]);
+  const { vendor, device, subsystem, class: classCode } = ids;
   draft.nodes = [{ bus: 'pci', name: entry.name, driver }];
-  Object.assign(draft, known({ vendor, device, class: classCode, revision, modalias }));
-  if (subVendor !== undefined && subDevice !== undefined) {
-    // All zero is how a function says that it has none.
-    draft.subsystem = subVendor === 0 && subDevice === 0 ? null : { vendor: subVendor, device: subDevice };
-  }
+  Object.assign(draft, known({ ...ids, revision }));
   if (classCode !== undefined) draft.type = pciTypeName(classCode);
   if (vendor !== undefined && device !== undefined) {
-    const virtioId = virtioIdOfPci(vendor, device, draft.subsystem);
+    const virtioId = virtioIdOfPci(vendor, device, subsystem);
     if (virtioId !== undefined) {
       draft.bus = 'virtio';
       draft.transport = 'pci';
@@ -88,8 +81,60 @@ export async function readPciFunction(reader: DeviceReader, entry: BusEntry, con
   return draft;
 }
 
+interface Ids {
+  readonly vendor?: number | undefined;
+  readonly device?: number | undefined;
+  readonly subsystem?: PciIds | null | undefined;
+  readonly class?: number | undefined;
+  readonly modalias?: string | undefined;
+}
+
+/**
+ * The ids by which the kernel matches drivers. `modalias` has all of them in one read; one by one only where it is not
+ * what it should be.
+ */
+async function readIds(reader: DeviceReader): Promise<Ids> {
+  const modalias = await reader.value('modalias', parseModalias);
+  const all = modalias === undefined ? undefined : parsePciModalias(modalias);
+  if (all !== undefined) return { ...all, modalias };
+  const [vendor, device, classCode, subVendor, subDevice] = await Promise.all([
+    reader.value('vendor', (text) => parseHex(text, 4), 'needed'),
+    reader.value('device', (text) => parseHex(text, 4), 'needed'),
+    reader.value('class', (text) => parseHex(text, 6), 'needed'),
+    reader.value('subsystem_vendor', (text) => parseHex(text, 4)),
+    reader.value('subsystem_device', (text) => parseHex(text, 4)),
+  ]);
+  return { vendor, device, subsystem: subsystemOf(subVendor, subDevice), class: classCode, modalias };
+}
+
+/** All zero is how a function says that it has none. */
+function subsystemOf(vendor: number | undefined, device: number | undefined): PciIds | null | undefined {
+  if (vendor === undefined || device === undefined) return undefined;
+  return vendor === 0 && device === 0 ? null : { vendor, device };
+}
+
+/** `pci:v00001AF4d00001042sv00001AF4sd00001100bc01sc00i00`; `undefined` for any other text. */
+export function parsePciModalias(text: string): Required<Omit<Ids, 'modalias'>> | undefined {
+  const parts =
+    /^pci:v0000([0-9A-F]{4})d0000([0-9A-F]{4})sv0000([0-9A-F]{4})sd0000([0-9A-F]{4})bc([0-9A-F]{2})sc([0-9A-F]{2})i([0-9A-Fa-f]{2})$/.exec(
+      text,
+    );
+  if (parts === null) return undefined;
+  const [vendor = 0, device = 0, subVendor = 0, subDevice = 0, base = 0, sub = 0, programming = 0] = parts
+    .slice(1)
+    .map((digits) => Number.parseInt(digits, 16));
+  return {
+    vendor,
+    device,
+    subsystem: subsystemOf(subVendor, subDevice),
+    class: base * 0x10000 + sub * 0x100 + programming,
+  };
+}
+
 async function readIommu(reader: DeviceReader, draft: Draft, context: PciContext): Promise<void> {
-  const name = (await reader.names()) === undefined ? undefined : await reader.link('iommu_group');
+  const names = await reader.names();
+  if (names === undefined) return;
+  const name = names.has('iommu_group') ? await reader.link('iommu_group') : null;
   if (name === undefined) return;
   const group = name === null ? null : parseDecimal(name);
   if (group === undefined) reader.fault('iommu_group', 'attribute-malformed', `links to ${name}`);

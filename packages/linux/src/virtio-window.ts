@@ -19,34 +19,29 @@ import {
 /** Offsets in struct virtio_pci_common_cfg, §4.1.4.3. */
 const FEATURE_SELECT = 0;
 const FEATURE = 4;
-const DEVICE_STATUS = 0x14;
 /** Up to and with config_generation; queue registers are not read. */
 const COMMON_SIZE = 0x38;
 
 export interface Offered {
-  /** Bits that are set, ascending, below 128. */
+  /** Bits that are set, ascending. */
   readonly bits: readonly number[];
-  /** Device status; 0 after a reset, and whatever firmware or a driver left otherwise. */
-  readonly status: number;
 }
 
 /**
- * Offered feature bits of the function whose configuration space `path` is. Codes: those of `Files`, and
+ * Offered feature bits, of the first `words` times 32, of the function whose configuration space `path` is. The window
+ * and the selector are left as they were found. Codes: those of `Files`, and
  * `probe-no-window` (a legacy function, or one that does not have the capability that every modern one must have),
  * `probe-malformed` (capabilities that cannot be), `probe-lied` (the window does not give back what was put in).
  */
-export async function readOffered(files: Files, path: string): Promise<Result<Offered>> {
+export async function readOffered(files: Files, path: string, words: 2 | 4 = 4): Promise<Result<Offered>> {
   const config = await files.readAt(path, 0, STANDARD_CONFIG);
   if (!config.ok) return config;
   const found = findWindow(config.value);
   if (!found.ok) return found;
   const { window, common } = found.value;
   const hand = windowHand(files, path, window, common);
-  const saved = config.value.slice(window.at + 4, window.at + 16);
-
-  const opened = await hand.open();
-  const result = opened.ok ? await readThrough(hand) : opened;
-  const closed = await hand.restore(saved);
+  const result = await readThrough(hand, words);
+  const closed = await hand.restore(config.value.slice(window.at + 4, window.at + 16));
   return result.ok && !closed.ok ? closed : result;
 }
 
@@ -84,81 +79,70 @@ export function findWindow(
 }
 
 interface WindowHand {
-  open(): Promise<Result<void>>;
-  read(register: number, width: 1 | 4): Promise<Result<number>>;
+  read(register: number): Promise<Result<number>>;
   write(register: number, value: number): Promise<Result<void>>;
   restore(saved: Uint8Array): Promise<Result<void>>;
 }
 
+/** Accesses of 32 bits to registers of the common configuration. The kernel writes what it is given word by word, upwards. */
 function windowHand(files: Files, path: string, window: VirtioCapability, common: VirtioCapability): WindowHand {
   const barAt = window.at + 4;
   const offsetAt = window.at + 8;
-  const lengthAt = window.at + 12;
   const dataAt = window.at + 16;
-  let aimed = '';
-
-  async function aim(register: number, width: 1 | 4): Promise<Result<void>> {
-    if (aimed === `${register}/${width}`) return ok(undefined);
-    aimed = '';
-    const offset = await files.write(path, le32(common.offset + register), offsetAt);
-    if (!offset.ok) return offset;
-    const length = await files.write(path, le32(width), lengthAt);
-    if (length.ok) aimed = `${register}/${width}`;
-    return length;
-  }
+  const where = (register: number) => [...le32(common.offset + register), ...le32(4)];
+  let aimed = -1;
 
   return {
-    open: () => files.write(path, Uint8Array.of(common.bar), barAt),
-    async read(register, width) {
-      const aimedWell = await aim(register, width);
-      if (!aimedWell.ok) return aimedWell;
-      const bytes = await files.readAt(path, dataAt, width);
+    async read(register) {
+      if (aimed !== register) {
+        // The first time with the BAR; what shares its word is reserved and zero.
+        const first = aimed === -1;
+        const bytes = Uint8Array.from(first ? [common.bar, 0, 0, 0, ...where(register)] : where(register));
+        const written = await files.write(path, bytes, first ? barAt : offsetAt);
+        if (!written.ok) return written;
+        aimed = register;
+      }
+      const bytes = await files.readAt(path, dataAt, 4);
       if (!bytes.ok) return bytes;
-      const value = readLe(bytes.value, 0, width);
+      const value = readLe(bytes.value, 0, 4);
       return value === undefined ? fail('probe-lied', 'configuration space ends inside the window') : ok(value);
     },
-    async write(register, value) {
-      const aimedWell = await aim(register, 4);
-      return aimedWell.ok ? files.write(path, le32(value), dataAt) : aimedWell;
+    write(register, value) {
+      aimed = register;
+      return files.write(path, Uint8Array.from([...where(register), ...le32(value)]), offsetAt);
     },
-    async restore(saved) {
-      // Length first: with a length of 0, which is what it mostly was, the window leads nowhere.
-      const length = await files.write(path, saved.slice(8, 12), lengthAt);
-      const offset = await files.write(path, saved.slice(4, 8), offsetAt);
-      const bar = await files.write(path, saved.slice(0, 1), barAt);
-      return !length.ok ? length : !offset.ok ? offset : bar;
-    },
+    restore: (saved) => files.write(path, saved, barAt),
   };
 }
 
-async function readThrough(hand: WindowHand): Promise<Result<Offered>> {
-  const before = await hand.read(FEATURE_SELECT, 4);
+async function readThrough(hand: WindowHand, words: number): Promise<Result<Offered>> {
+  const before = await hand.read(FEATURE_SELECT);
   if (!before.ok) return before;
+  const result = await readWords(hand, words, before.value);
+  const restored = await hand.write(FEATURE_SELECT, before.value);
+  return result.ok && !restored.ok ? restored : result;
+}
+
+async function readWords(hand: WindowHand, words: number, selected: number): Promise<Result<Offered>> {
   const bits: number[] = [];
-  let failure: Result<never> | undefined;
-  for (let word = 0; word < 4; word++) {
-    const selected = await hand.write(FEATURE_SELECT, word);
-    const echo = selected.ok ? await hand.read(FEATURE_SELECT, 4) : selected;
-    if (!echo.ok) {
-      failure = echo;
-      break;
+  for (let word = 0; word < words; word++) {
+    if (word !== 0 || selected !== 0) {
+      const written = await hand.write(FEATURE_SELECT, word);
+      if (!written.ok) return written;
+      const echo = await hand.read(FEATURE_SELECT);
+      if (!echo.ok) return echo;
+      if (echo.value !== word) {
+        // Without the echo the same word would be taken for all. Words 2 and 3 need not exist.
+        return word < 2
+          ? fail('probe-lied', `feature selector reads ${echo.value} after ${word} was written`)
+          : ok({ bits });
+      }
     }
-    if (echo.value !== word) {
-      // Without the echo the same word would be taken for all. Words 2 and 3 need not exist.
-      if (word < 2) failure = fail('probe-lied', `feature selector reads ${echo.value} after ${word} was written`);
-      break;
-    }
-    const value = await hand.read(FEATURE, 4);
-    if (!value.ok) {
-      failure = value;
-      break;
-    }
+    const value = await hand.read(FEATURE);
+    if (!value.ok) return value;
     for (let bit = 0; bit < 32; bit++) if ((value.value >>> bit) & 1) bits.push(word * 32 + bit);
   }
-  const status = failure ?? (await hand.read(DEVICE_STATUS, 1));
-  const restored = await hand.write(FEATURE_SELECT, before.value);
-  if (!status.ok) return status;
-  return restored.ok ? ok({ bits, status: status.value }) : restored;
+  return ok({ bits });
 }
 
 function le32(value: number): Uint8Array {
