@@ -1,6 +1,19 @@
 /** The one way a policy is laid out: keys in the language's order, two blanks of indentation, comments where they were. */
 import { fail, ok, type Result } from '@airlock/core/result.ts';
-import { type Document, isMap, isPair, isScalar, isSeq, type Pair, parseDocument, type Tags } from 'yaml';
+import {
+  type Document,
+  isMap,
+  isPair,
+  isScalar,
+  isSeq,
+  type Pair,
+  parseDocument,
+  type Scalar,
+  type ScalarTag,
+  type Tags,
+  type YAMLMap,
+  type YAMLSeq,
+} from 'yaml';
 import type { Node } from './document.ts';
 import { policyFile } from './language.ts';
 import type { Schema } from './shape.ts';
@@ -19,7 +32,7 @@ export function formatPolicy(text: string, file: string, schema: Schema = policy
     merge: false,
     uniqueKeys: false,
     logLevel: 'silent',
-    customTags: keepNumbers,
+    customTags: houseTags,
   });
   sortKeys(document.contents, schema);
   const result = layOut(document);
@@ -36,16 +49,27 @@ function notRead(file: string) {
   return { code: 'policy-empty', message: `${file}: nothing to format` };
 }
 
-/** Numbers stay as they were written: 0x0108 is not 0x108. */
-function keepNumbers(tags: Tags): Tags {
-  return tags.map((tag: Tags[number]) =>
-    typeof tag === 'object' && (tag.tag.endsWith(':int') || tag.tag.endsWith(':float'))
-      ? {
-          ...tag,
-          stringify: (item: { source?: string; value: unknown }) => item.source ?? String(item.value),
-        }
-      : tag,
-  ) as Tags;
+type Stringify = NonNullable<ScalarTag['stringify']>;
+
+/** Numbers stay as they were written (0x0108 is not 0x108); `{ a: 1 }` has blanks inside, `[a, b]` has none. */
+function houseTags(tags: Tags): Tags {
+  const number: Stringify = (item) => (item as Scalar).source ?? String(item.value);
+  const collection =
+    (padding: string): Stringify =>
+    (item, context, onComment, onChompKeep) =>
+      (item as unknown as YAMLSeq | YAMLMap).toString(
+        { ...context, flowCollectionPadding: padding },
+        onComment,
+        onChompKeep,
+      );
+  return tags.map((tag) => {
+    if (typeof tag !== 'object') return tag;
+    if (tag.tag.endsWith(':int') || tag.tag.endsWith(':float')) return { ...tag, stringify: number };
+    if (tag.collection === 'seq' || tag.collection === 'map') {
+      return { ...tag, stringify: collection(tag.collection === 'map' ? ' ' : '') };
+    }
+    return tag;
+  }) as Tags;
 }
 
 function layOut(document: Document.Parsed): string {

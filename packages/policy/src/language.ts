@@ -275,11 +275,6 @@ export const policyFile = record('the policy', {
     }),
     'Rules (or devices, by id) without which the machine cannot boot; policy check watches over them.',
   ),
-  rules: optional(
-    listOf(rule, { what: 'rules', max: RULE_LIMIT, empty: true }),
-    'The first rule that matches decides.',
-  ),
-  on: optional(on, 'What to do when a device misbehaves.'),
   modules: optional(
     record('modules', {
       'disable-loading': optional(
@@ -290,4 +285,9 @@ export const policyFile = record('the policy', {
     'Kernel modules.',
   ),
   external: optional(external, 'A policy engine beside the rules; it may only lower levels.'),
+  rules: optional(
+    listOf(rule, { what: 'rules', max: RULE_LIMIT, empty: true }),
+    'The first rule that matches decides.',
+  ),
+  on: optional(on, 'What to do when a device misbehaves.'),
 });

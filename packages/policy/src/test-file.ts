@@ -75,6 +75,7 @@ const deviceFields = record('a device', {
   bus: needed(word('a bus', BUSES), 'Bus.'),
   transport: optional(word('a transport', TRANSPORTS), 'pci for virtio devices when not given.'),
   type: optional(text({ what: 'a type', max: 64 }), 'VIRTIO type by name, or the word that the inventory uses.'),
+  class: optional(orNull(classCode), 'PCI class.'),
   vendor: optional(number('a vendor id', 0xffffffff), '0x1af4 for virtio devices when not given.'),
   device: optional(number('a device id', 0xffff), '0x1040 + type for virtio devices when not given.'),
   subsystem: optional(
@@ -86,7 +87,6 @@ const deviceFields = record('a device', {
     ),
     'PCI subsystem ids.',
   ),
-  class: optional(orNull(classCode), 'PCI class.'),
   revision: optional(orNull(number('a revision', 0xffff)), 'PCI revision.'),
   serial: optional(orNull(text({ what: 'a serial number', max: 128 })), 'Not known when not given; null for none.'),
   location: optional(name, 'Where it sits.'),
