@@ -184,15 +184,14 @@ function startThread(policy: Omit<WorkerInput, 'port'>): Thread {
     transferList: [port2],
     // JavaScript's own memory; the policy's is bounded by `pages`.
     resourceLimits: { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 16, stackSizeMb: 4 },
-    // Nothing of ours: no environment, no flags, no way to our output.
+    // Nothing of ours: no environment, no flags, no way to our output (nobody reads its streams, and opa-worker.ts
+    // silences the console; reading them would keep the program alive).
     env: {},
     argv: [],
     execArgv: [],
     stdout: true,
     stderr: true,
   });
-  worker.stdout.resume();
-  worker.stderr.resume();
   let died: string | null = null;
   let wake: (() => void) | null = null;
   const die = (because: string) => {

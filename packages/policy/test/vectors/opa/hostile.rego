@@ -43,6 +43,9 @@ escape := {"deny": true, "reason": "\u001b[2J\u001b]0;owned\u0007 \u202e"}
 
 long_reason := {"deny": true, "reason": concat("", [s | some _ in numbers.range(1, 5000); s := "xxxxxxxxxx"])}
 
+# More than is carried across.
+huge_reason := {"deny": true, "reason": concat("", [s | some _ in numbers.range(1, 20000); s := "xxxxxxxxxx"])}
+
 # Without a default, this is undefined for every device but one.
 undefined := {"deny": false} if input.device.serial == "defined"
 

@@ -15,5 +15,5 @@ else := {"deny": true, "reason": sprintf("revision %d of this card is older than
 
 else := {"level": "limited", "reason": "no direct memory access on a machine that is not confidential"} if {
 	input.decision.level != "disconnected"
-	not input.kernel.confidential
+	input.kernel.confidential == null
 }
