@@ -7,7 +7,6 @@ import { decodePolicy } from '@airlock/policy/decode.ts';
 import { unpackDocuments } from '@airlock/policy/document.ts';
 import { MODES, type Mode, type Policy } from '@airlock/policy/policy.ts';
 import { fallbackDecisions } from '../fallback.ts';
-import { utf8Text } from '../utf8.ts';
 import type { Judge } from './judge.ts';
 import { STATE } from './state.ts';
 
@@ -80,4 +79,12 @@ export function judgeByFallback(why: string): Judge {
     );
     return { 'before-bind': decisions, 'after-bind': decisions, seen: decisions };
   };
+}
+
+function utf8Text(bytes: Uint8Array): string | undefined {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    return undefined;
+  }
 }

@@ -78,7 +78,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
   let turns = 0;
   let saved = '';
   const problems = new Map<string, Problem>();
-  const decided = new Map(parts.earlier.decisions);
+  const decided = new Map([...parts.earlier.decisions].map(([id, decision]) => [id, decisionKey(decision)]));
   const outcomes = new Map<string, string>();
   const violations = new Map<string, string>();
   const steps = new Map<string, string>();
