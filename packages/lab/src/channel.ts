@@ -90,10 +90,17 @@ export function channelReader(): (bytes: Uint8Array) => ChannelMessage[] {
  * behind does not hold the line. `read` takes a byte at a time, so nothing of the next command is swallowed.
  */
 export const CHANNEL_SCRIPT = `#!/bin/busybox sh
-exec 3<>/dev/ttyS1
-stty -F /dev/ttyS1 raw -echo 115200
 folder=/tmp/lab
 mkdir -p $folder
+# For guests whose policy takes the serial lines away: sysfs as it was, then the lines back, by hand.
+if grep -q lab.line=bind /proc/cmdline; then
+  /etc/lab/view >$folder/view
+  for line in 00:00 00:01 00:02; do
+    [ -e /sys/bus/pnp/devices/$line/driver ] || echo $line >/sys/bus/pnp/drivers/serial/bind
+  done
+fi
+exec 3<>/dev/ttyS1
+stty -F /dev/ttyS1 raw -echo 115200
 printf '@lab ready\\n' >&3
 while read -r word id seconds script <&3; do
   [ "$word" = run ] || continue

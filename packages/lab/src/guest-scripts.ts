@@ -1,5 +1,6 @@
 /** The shell scripts that make the lab's guest: ordinary busybox, so that what it sees owes nothing to Airlock. */
 import { CHANNEL_SCRIPT } from './channel.ts';
+import { VIEW_SCRIPT } from './view.ts';
 
 /**
  * The first program of the initramfs (with the gate: the second). Where no gate ran it does what any distribution's
@@ -44,7 +45,8 @@ mkdir -p /var/lib /var/log
 hostname lab
 if [ -e /run/airlock/gate.json ]; then
   # That it ended, and how, is seen from outside.
-  (airlock agent run --enforce >/run/agent.log 2>&1; echo $? >/run/agent.exit) &
+  grep -q lab.agent=off /proc/cmdline ||
+    (airlock agent run --enforce >/run/agent.log 2>&1; echo $? >/run/agent.exit) &
 else
   # What udev does on any machine: a driver for whatever appears.
   uevent /etc/lab/on-uevent &
@@ -70,3 +72,6 @@ PS1='lab:\\w# '
 `;
 
 export { CHANNEL_SCRIPT };
+
+/** The view as a program of the guest. */
+export const VIEW_PROGRAM = `#!/bin/busybox sh${VIEW_SCRIPT}`;

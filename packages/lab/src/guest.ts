@@ -120,7 +120,10 @@ export async function startGuest(cache: Cache, options: GuestOptions): Promise<R
     const running = await qmp.value.execute('cont');
     if (!running.ok) return state.fault() ?? running;
     const up = await answering;
-    if (!up.ok) return up;
+    if (!up.ok) {
+      const last = state.text().trim().split('\n').slice(-3).join(' | ').slice(-300);
+      return last === '' ? up : fail(up.error.code, up.error.message, { hint: `the console ends with: ${last}` });
+    }
     const bootMilliseconds = performance.now() - started;
 
     let lastId = 0;

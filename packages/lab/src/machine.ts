@@ -121,11 +121,17 @@ export const MEMORY = 512;
 /** `swiotlb=force`: every transfer goes through the bounce buffer, as in a confidential VM. */
 export const CMDLINE = 'console=ttyS0 quiet panic=-1 swiotlb=force';
 
+const OTHERS: readonly (readonly [RegExp, string])[] = [
+  [/^platform:00:0[0-2]$/, 'serial line'],
+  [/^platform:i8042$/, 'keyboard controller'],
+  [/^platform:QEMU0002:00$/, 'fw_cfg'],
+];
+
 /** A person's word for a device of this machine, by Airlock's id. */
 export function deviceName(id: string): string {
   const slot = /^pci:0000:00:([0-9a-f]{2}\.[0-7])$/.exec(id)?.[1];
   if (slot !== undefined) return SLOTS[slot] ?? 'PCI function';
   const bus = /^pci:0000:0([12]):00\.0$/.exec(id)?.[1];
   if (bus !== undefined) return HOTPLUGS[Number(bus) - 1]?.what ?? 'PCI function';
-  return id;
+  return OTHERS.find(([pattern]) => pattern.test(id))?.[1] ?? id;
 }

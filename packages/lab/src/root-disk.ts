@@ -17,7 +17,7 @@ import { basename, join } from 'node:path';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { build } from 'esbuild';
 import { built, type Cache, CHECKOUT, cachedProgram, contentKey, type Kernel, runProgram } from './cache.ts';
-import { CHANNEL_SCRIPT, GUEST_INIT, ON_UEVENT, PROFILE } from './guest-scripts.ts';
+import { CHANNEL_SCRIPT, GUEST_INIT, ON_UEVENT, PROFILE, VIEW_PROGRAM } from './guest-scripts.ts';
 import { fillTree } from './initramfs.ts';
 import { GUEST_MODULES } from './modules.ts';
 
@@ -40,7 +40,7 @@ export async function rootDisk(cache: Cache, kernel: Kernel): Promise<Result<str
   const bundled = await bundleCli();
   if (!bundled.ok) return bundled;
   const key = contentKey([
-    ...[LAYOUT, kernel.release, GUEST_MODULES.join(' '), GUEST_INIT, CHANNEL_SCRIPT, ON_UEVENT, PROFILE],
+    ...[LAYOUT, kernel.release, GUEST_MODULES.join(' '), GUEST_INIT, CHANNEL_SCRIPT, ON_UEVENT, PROFILE, VIEW_PROGRAM],
     ...bundled.value.flatMap((chunk) => [chunk.name, chunk.text]),
     { file: NODE },
     { file: join(cache.tools, 'usr/bin/busybox') },
@@ -128,6 +128,7 @@ function fillRoot(cache: Cache, tree: string, cli: readonly Chunk[]): void {
   writeFileSync(join(tree, 'sbin/init'), GUEST_INIT, { mode: 0o755 });
   writeFileSync(join(tree, 'etc/lab/channel'), CHANNEL_SCRIPT, { mode: 0o755 });
   writeFileSync(join(tree, 'etc/lab/on-uevent'), ON_UEVENT, { mode: 0o755 });
+  writeFileSync(join(tree, 'etc/lab/view'), VIEW_PROGRAM, { mode: 0o755 });
   writeFileSync(join(tree, 'etc/profile'), PROFILE);
   writeFileSync(join(tree, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n');
   writeFileSync(join(tree, 'etc/group'), 'root:x:0:\n');

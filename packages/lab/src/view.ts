@@ -88,7 +88,11 @@ export function touchingDriver(device: SeenDevice): string | null {
 
 /** The driver of a device by Airlock's id, whatever its bus; `undefined` when the guest does not have it. */
 export function driverOf(view: View, id: string): string | null | undefined {
-  const pci = view.pci.find((device) => device.id === id);
-  if (pci) return usableDriver(pci);
-  return view.drivers.get(id.replace(':', '/')) ?? (id.startsWith('pci:') ? undefined : null);
+  if (id.startsWith('pci:')) {
+    const pci = view.pci.find((device) => device.id === id);
+    return pci === undefined ? undefined : usableDriver(pci);
+  }
+  // What Airlock calls a platform device may be on the PNP bus.
+  const name = id.slice(id.indexOf(':') + 1);
+  return view.drivers.get(id.replace(':', '/')) ?? view.drivers.get(`pnp/${name}`) ?? null;
 }

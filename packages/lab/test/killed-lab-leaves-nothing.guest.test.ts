@@ -1,0 +1,57 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { imagesOrSkip } from './guests.ts';
+
+const SCENARIO = new URL('../src/scenario.ts', import.meta.url).href;
+
+/** A process of its own that starts a guest in `folder` and says when it runs. */
+function startLab(folder: string, initramfs: string) {
+  const script = `
+import { bootLab, prepareImages } from '${SCENARIO}';
+const images = await prepareImages('6.12', () => {});
+const guest = await bootLab(images.value, ${JSON.stringify(initramfs)}, {
+  onConsole: (line) => console.log('running', line.length),
+  cmdline: 'loglevel=7',
+});
+console.log('up', guest.ok);
+setInterval(() => {}, 1000);
+`;
+  return spawn(process.execPath, ['--input-type=module', '-e', script], {
+    env: { ...process.env, TMPDIR: folder },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+}
+
+/** Processes whose command line names the folder. */
+function processesOf(folder: string): number {
+  let found = 0;
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      if (readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(folder)) found++;
+    } catch {}
+  }
+  return found;
+}
+
+test('a lab that is killed leaves no process and no folder', { timeout: 120_000 }, async (t) => {
+  const images = await imagesOrSkip(t, '6.12');
+  if (images === undefined) return;
+  const folder = mkdtempSync(join(tmpdir(), 'airlock-killed-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const lab = startLab(folder, images.plain);
+  t.after(() => lab.kill('SIGKILL'));
+  // The first line of the console: QEMU, its sockets and its folder are there.
+  await once(lab.stdout, 'data');
+  assert.ok(processesOf(folder) > 0);
+  assert.equal(readdirSync(folder).length, 1);
+  lab.kill('SIGKILL');
+  await once(lab, 'exit');
+  const left = () => processesOf(folder) + (existsSync(folder) ? readdirSync(folder).length : 0);
+  for (let tries = 0; tries < 50 && left() > 0; tries++) await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.equal(left(), 0);
+});

@@ -1,0 +1,3 @@
+import { labPolicyHolds } from './lab-policy-holds.ts';
+
+labPolicyHolds('6.12', { holdsHotplug: false });
