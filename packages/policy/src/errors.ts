@@ -29,3 +29,6 @@ export const POLICY_ERRORS = {
 } as const satisfies ErrorCatalogue;
 
 export type PolicyErrorCode = keyof typeof POLICY_ERRORS;
+
+/** External engines have codes of their own. */
+export { EXTERNAL_ERRORS } from './external/errors.ts';
