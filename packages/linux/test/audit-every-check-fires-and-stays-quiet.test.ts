@@ -2,7 +2,17 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CHECKS } from '../src/audit/catalogue.ts';
 import type { FakeNode } from '../src/fake-files.ts';
-import { audit, CPUINFO, LOG, type MachineModel, mountinfo, outcome, RELEASE, snpGuest, virtio } from './audit-machines.ts';
+import {
+  audit,
+  CPUINFO,
+  LOG,
+  type MachineModel,
+  mountinfo,
+  outcome,
+  RELEASE,
+  snpGuest,
+  virtio,
+} from './audit-machines.ts';
 
 type Change = (machine: MachineModel) => void;
 
@@ -10,6 +20,12 @@ const set =
   (files: Record<string, FakeNode>): Change =>
   (machine) =>
     void Object.assign(machine.tree, files);
+
+const logs =
+  (text: string): Change =>
+  (machine) => {
+    machine.log = text;
+  };
 
 const cmdline = (text: string) => set({ '/proc/cmdline': `${text}\n` });
 
@@ -65,17 +81,16 @@ const CASES: Record<string, { fires: Change; quiet?: Change }> = {
   'td-debug': {
     fires: all(
       set({ '/proc/cpuinfo': CPUINFO.replace('hypervisor', 'hypervisor tdx_guest') }),
-      (machine) => void (machine.log = `${LOG}[    0.1] tdx: Attributes: DEBUG SEPT_VE_DISABLE\n`),
+      logs(`${LOG}[    0.1] tdx: Attributes: DEBUG SEPT_VE_DISABLE\n`),
     ),
     quiet: all(
       set({ '/proc/cpuinfo': CPUINFO.replace('hypervisor', 'hypervisor tdx_guest') }),
-      (machine) => void (machine.log = `${LOG}[    0.1] tdx: Attributes: SEPT_VE_DISABLE\n`),
+      logs(`${LOG}[    0.1] tdx: Attributes: SEPT_VE_DISABLE\n`),
     ),
   },
   'swiotlb-disabled': { fires: cmdline('root=/dev/x swiotlb=65536,noforce') },
   'swiotlb-exhausted': {
-    fires: (machine) =>
-      void (machine.log = `${LOG}[    9.9] virtio_blk virtio1: swiotlb buffer is full (sz: 4096 bytes), total 32768 (slots)\n`),
+    fires: logs(`${LOG}[    9.9] virtio_blk virtio1: swiotlb buffer is full (sz: 4096 bytes), total 32768 (slots)\n`),
   },
   'virtio-without-access-platform': { fires: devices(virtio('virtio0', 'net', without('ACCESS_PLATFORM'))) },
   'virtio-legacy': { fires: devices(virtio('virtio0', 'net', without('VERSION_1'))) },
@@ -203,7 +218,9 @@ const CASES: Record<string, { fires: Change; quiet?: Change }> = {
   'command-line-not-hardened': { fires: cmdline('root=/dev/x pci=noearly mce=off') },
   'no-panic-on-oops': { fires: set({ '/proc/sys/kernel/panic_on_oops': '0\n' }) },
   'cpu-vulnerable': {
-    fires: set({ '/sys/devices/system/cpu/vulnerabilities/mds': 'Vulnerable: Clear CPU buffers attempted, no microcode\n' }),
+    fires: set({
+      '/sys/devices/system/cpu/vulnerabilities/mds': 'Vulnerable: Clear CPU buffers attempted, no microcode\n',
+    }),
   },
   'cpu-mitigation-unknown': {
     fires: set({ '/sys/devices/system/cpu/vulnerabilities/srbds': 'Unknown: Dependent on hypervisor status\n' }),

@@ -165,7 +165,10 @@ export async function audit(machine: MachineModel, options: JudgeOptions = {}): 
 }
 
 /** How one check ended. */
-export function outcome(report: AuditReport, id: string): 'found' | 'passed' | 'not-checked' | 'not-applicable' | 'lost' {
+export function outcome(
+  report: AuditReport,
+  id: string,
+): 'found' | 'passed' | 'not-checked' | 'not-applicable' | 'lost' {
   const is = (one: { readonly id: string }) => one.id === id;
   if (report.findings.some(is)) return 'found';
   if (report.passed.some(is)) return 'passed';

@@ -1,6 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { audit, CPUINFO, LOG, type MachineModel, mountinfo, outcome, plainGuest, snpGuest, virtio } from './audit-machines.ts';
+import {
+  audit,
+  CPUINFO,
+  LOG,
+  type MachineModel,
+  mountinfo,
+  outcome,
+  plainGuest,
+  snpGuest,
+  virtio,
+} from './audit-machines.ts';
 
 const INTEL = CPUINFO.replace('AuthenticAMD', 'GenuineIntel');
 const ARM = 'processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\n\n';
@@ -134,7 +144,14 @@ test('a container without /sys: nothing is claimed, nothing is found by absence'
     },
   });
   assert.equal(report.machine.confidential, 'unknown');
-  for (const id of ['autoprobe-open', 'lockdown-off', 'disk-unencrypted', 'iommu-absent', 'virtio-legacy', 'cpu-vulnerable']) {
+  for (const id of [
+    'autoprobe-open',
+    'lockdown-off',
+    'disk-unencrypted',
+    'iommu-absent',
+    'virtio-legacy',
+    'cpu-vulnerable',
+  ]) {
     assert.equal(outcome(report, id), 'not-checked', id);
   }
   for (const { evidence } of report.findings) {

@@ -1,6 +1,6 @@
 /** The kernel's command line as its own parser takes it apart (lib/cmdline.c, kernel/params.c). */
 import { splitCommandLine } from '../kernel-facts.ts';
-import { type Evidence, evidence } from './finding.ts';
+import { type Evidence, evidence } from './evidence.ts';
 import { type Fact, fact, type Observations, type Unknown } from './reading.ts';
 
 export const CMDLINE = '/proc/cmdline';

@@ -1,5 +1,5 @@
 /** What a check is and what it can say. */
-import { printable } from '../attribute.ts';
+import { type Evidence, evidence } from './evidence.ts';
 import type { Machine } from './machine.ts';
 import type { Observations, Unknown } from './reading.ts';
 
@@ -21,12 +21,6 @@ export const AREAS = [
   'attestation',
 ] as const;
 export type Area = (typeof AREAS)[number];
-
-/** A file and what stood in it. Both are printable ASCII. */
-export interface Evidence {
-  readonly path: string;
-  readonly value: string;
-}
 
 export type Verdict =
   | { readonly state: 'found'; readonly evidence: readonly [Evidence, ...Evidence[]] }
@@ -65,17 +59,7 @@ export interface Finding {
   readonly lowered: boolean;
 }
 
-const VALUE_LIMIT = 240;
 const EVIDENCE_LIMIT = 32;
-
-/** One piece of evidence, made printable and short. */
-export function evidence(path: string, value: string): Evidence {
-  const text = printable(value.replace(/[\n\t]+/g, ' '));
-  return {
-    path: printable(path),
-    value: text.length > VALUE_LIMIT ? `${text.slice(0, VALUE_LIMIT - 3)}...` : text,
-  };
-}
 
 /** Found when there is any evidence, else passed with what was seen instead. */
 export function verdictOf(found: readonly Evidence[], otherwise: readonly Evidence[]): Verdict {

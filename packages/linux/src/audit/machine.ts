@@ -1,6 +1,6 @@
 /** Is this a confidential VM, which one, and how do we know. */
 import { isBound, type KernelFacts } from '@airlock/core/device.ts';
-import { type Evidence, evidence } from './finding.ts';
+import { type Evidence, evidence } from './evidence.ts';
 import { type Fact, fact, kernelLog, logIsWhole, names, type Observations } from './reading.ts';
 
 export type Confidential = Exclude<KernelFacts['confidential'], null>;

@@ -152,7 +152,9 @@ export async function observe(files: Files, options: ObserveOptions = {}): Promi
     const at = `${BLOCK}/${device}`;
     await link(at);
     await list(`${at}/slaves`, 64);
-    for (const file of ['dev', 'partition', 'dm/uuid', 'dm/name', 'loop/backing_file']) await read(`${at}/${file}`);
+    for (const file of ['dev', 'partition', 'dm/uuid', 'dm/name', 'loop/backing_file', 'integrity/tag_size']) {
+      await read(`${at}/${file}`);
+    }
     if (/^zram\d+$/.test(device)) await read(`${at}/backing_dev`);
   }
   for (const pool of (await list('/sys/fs/btrfs')).filter((name) => /^[0-9a-f-]{36}$/.test(name)).slice(0, 64)) {

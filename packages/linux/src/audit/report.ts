@@ -1,7 +1,9 @@
 /** Observations, judged: what was found, what was fine, what could not be checked. Pure and total. */
+import { printable } from '../attribute.ts';
 import { CHECKS } from './catalogue.ts';
 import { attestationInterfaces } from './checks/attestation.ts';
-import { type Check, type Evidence, type Finding, SEVERITIES, type Severity } from './finding.ts';
+import type { Evidence } from './evidence.ts';
+import { type Check, type Finding, SEVERITIES, type Severity } from './finding.ts';
 import { identifyMachine, type Machine } from './machine.ts';
 import { type PostureLine, postureOf } from './posture.ts';
 import type { Observations } from './reading.ts';
@@ -42,7 +44,7 @@ export function judge(
     }
     const verdict = check.run(observations, machine);
     if (verdict.state === 'unknown') {
-      notChecked.push({ id: check.id, path: verdict.path, because: verdict.because });
+      notChecked.push({ id: check.id, path: printable(verdict.path), because: printable(verdict.because) });
     } else if (verdict.state === 'passed') passed.push({ id: check.id, evidence: verdict.evidence });
     else if (verdict.state === 'not-applicable') notApplicable.push({ id: check.id, because: verdict.because });
     else {

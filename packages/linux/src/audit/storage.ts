@@ -46,12 +46,25 @@ export function shieldOf(observations: Observations, mounts: readonly Mount[], d
     const label = kind === 'partition' || kind === 'disk' || kind === 'through' ? name : `${name} ${kind}`;
     if (kind === 'memory') return MEMORY;
     if (kind === 'unknown') return unsure(name, `${name}: sysfs does not show of what kind it is`);
-    if (kind === 'disk') return { ...OPEN, layers: [label] };
+    if (kind === 'disk') return diskShield(name, label);
     const below = beneath(name, kind, depth + 1);
     const layers = [label, ...below.layers].slice(0, DEPTH_LIMIT);
     if (kind === 'crypt') return { ...below, encryption: 'yes', layers };
     if (kind === 'verity' || kind === 'integrity') return { ...below, integrity: 'yes', layers };
     return { ...below, layers };
+  }
+
+  /** dm-crypt can keep its tags in the disk's own metadata, without a device of its own; sysfs does not show whether. */
+  function diskShield(name: string, label: string): Shield {
+    const tags = fact(observations, `${BLOCK}/${name}/integrity/tag_size`);
+    return tags.state === 'read' && tags.text !== '0'
+      ? {
+          ...OPEN,
+          integrity: 'unknown',
+          layers: [label],
+          because: `${name} has room for integrity tags; used or not is not shown`,
+        }
+      : { ...OPEN, layers: [label] };
   }
 
   function beneath(name: string, kind: Kind, depth: number): Shield {

@@ -1,6 +1,7 @@
 /** The report as people read it: worst first, short, evidence before advice. */
 import { printable } from '../attribute.ts';
-import type { Evidence, Finding, Severity } from './finding.ts';
+import type { Evidence } from './evidence.ts';
+import type { Finding, Severity } from './finding.ts';
 import { CONFIDENTIAL_NAMES } from './machine.ts';
 import type { AuditReport } from './report.ts';
 

@@ -1,5 +1,6 @@
 /** Can this machine prove what it is. */
-import { type Check, evidence, found, notApplicable, passed, verdictOf } from '../finding.ts';
+import { evidence } from '../evidence.ts';
+import { type Check, found, notApplicable, passed, verdictOf } from '../finding.ts';
 import { names, type Observations } from '../reading.ts';
 
 const DEV = '/dev';

@@ -1,16 +1,7 @@
 /** Lines on which the host reads and types. */
 import { commandLine, optionEvidence } from '../command-line.ts';
-import {
-  type Check,
-  type Evidence,
-  evidence,
-  notApplicable,
-  passed,
-  REFERENCES,
-  unknown,
-  type Verdict,
-  verdictOf,
-} from '../finding.ts';
+import { type Evidence, evidence } from '../evidence.ts';
+import { type Check, notApplicable, passed, REFERENCES, unknown, type Verdict, verdictOf } from '../finding.ts';
 import { type Fact, fact, names, type Observations } from '../reading.ts';
 
 const CONSOLES = '/proc/consoles';

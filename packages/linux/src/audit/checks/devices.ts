@@ -1,15 +1,7 @@
 /** What devices and drivers have agreed on, from the inventory. */
 import { type Device, isBound } from '@airlock/core/device.ts';
-import {
-  type Check,
-  type Evidence,
-  evidence,
-  notApplicable,
-  REFERENCES,
-  unknown,
-  type Verdict,
-  verdictOf,
-} from '../finding.ts';
+import { type Evidence, evidence } from '../evidence.ts';
+import { type Check, notApplicable, REFERENCES, unknown, type Verdict, verdictOf } from '../finding.ts';
 import type { Observations } from '../reading.ts';
 
 /** The virtio types that Intel hardened and fuzzed; its guest filter refuses all others. */

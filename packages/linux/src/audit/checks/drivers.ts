@@ -1,14 +1,6 @@
 /** Drivers that are there: loaded, registered, or built into the kernel. */
-import {
-  type Check,
-  type Evidence,
-  evidence,
-  notApplicable,
-  passed,
-  REFERENCES,
-  unknown,
-  verdictOf,
-} from '../finding.ts';
+import { type Evidence, evidence } from '../evidence.ts';
+import { type Check, notApplicable, passed, REFERENCES, unknown, verdictOf } from '../finding.ts';
 import { fact, names, type Observations } from '../reading.ts';
 
 /** Drivers on the virtio bus, by the names that they register with, for the types that Intel hardened. */

@@ -1,16 +1,7 @@
 /** What the host can hand to firmware, kernel and services beside the devices. */
 import { commandLine, optionEvidence } from '../command-line.ts';
-import {
-  type Check,
-  type Evidence,
-  evidence,
-  notApplicable,
-  passed,
-  REFERENCES,
-  unknown,
-  type Verdict,
-  verdictOf,
-} from '../finding.ts';
+import { type Evidence, evidence } from '../evidence.ts';
+import { type Check, notApplicable, passed, REFERENCES, unknown, type Verdict, verdictOf } from '../finding.ts';
 import { fact, kernelLog, names, type Observations } from '../reading.ts';
 
 const FW_CFG = '/sys/firmware/qemu_fw_cfg/by_key';

@@ -1,15 +1,6 @@
 /** Ways in which a device can appear later and get a driver at once. */
-import {
-  type Check,
-  type Evidence,
-  evidence,
-  found,
-  notApplicable,
-  passed,
-  REFERENCES,
-  unknown,
-  verdictOf,
-} from '../finding.ts';
+import { type Evidence, evidence } from '../evidence.ts';
+import { type Check, found, notApplicable, passed, REFERENCES, unknown, verdictOf } from '../finding.ts';
 import { fact, names } from '../reading.ts';
 
 const GATED = ['pci', 'virtio', 'vdpa', 'usb'] as const;

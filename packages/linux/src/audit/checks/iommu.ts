@@ -1,6 +1,7 @@
 /** Does an IOMMU stand between devices and memory, and how strictly. */
 import { commandLine } from '../command-line.ts';
-import { type Check, type Evidence, evidence, found, notApplicable, passed, verdictOf } from '../finding.ts';
+import { type Evidence, evidence } from '../evidence.ts';
+import { type Check, found, notApplicable, passed, verdictOf } from '../finding.ts';
 import { fact, names, type Observations, type Unknown } from '../reading.ts';
 
 const GROUPS = '/sys/kernel/iommu_groups';

@@ -2,17 +2,8 @@
 
 import { parseChosen } from '../../attribute.ts';
 import { commandLine, option, optionEvidence, words } from '../command-line.ts';
-import {
-  type Check,
-  type Evidence,
-  evidence,
-  found,
-  notApplicable,
-  passed,
-  REFERENCES,
-  unknown,
-  verdictOf,
-} from '../finding.ts';
+import { type Evidence, evidence } from '../evidence.ts';
+import { type Check, found, notApplicable, passed, REFERENCES, unknown, verdictOf } from '../finding.ts';
 import { type Fact, fact, names, type Observations, type Unknown } from '../reading.ts';
 
 const LOCKDOWN = '/sys/kernel/security/lockdown';

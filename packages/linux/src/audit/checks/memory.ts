@@ -1,16 +1,7 @@
 /** The VM's memory: is it encrypted, and do devices reach it only through bounce buffers. */
 import { commandLine, optionEvidence, words } from '../command-line.ts';
-import {
-  type Check,
-  type Evidence,
-  evidence,
-  found,
-  notApplicable,
-  passed,
-  REFERENCES,
-  unknown,
-  verdictOf,
-} from '../finding.ts';
+import { type Evidence, evidence } from '../evidence.ts';
+import { type Check, found, notApplicable, passed, REFERENCES, unknown, verdictOf } from '../finding.ts';
 import { CONFIDENTIAL_NAMES } from '../machine.ts';
 import { fact, kernelLog, logIsWhole } from '../reading.ts';
 

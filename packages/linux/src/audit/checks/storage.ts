@@ -1,16 +1,6 @@
 /** What is written to disks that belong to the host. */
-import {
-  type Check,
-  type Evidence,
-  evidence,
-  found,
-  notApplicable,
-  passed,
-  REFERENCES,
-  unknown,
-  type Verdict,
-  verdictOf,
-} from '../finding.ts';
+import { type Evidence, evidence } from '../evidence.ts';
+import { type Check, found, notApplicable, passed, REFERENCES, unknown, type Verdict, verdictOf } from '../finding.ts';
 import {
   fact,
   MOUNTINFO,

@@ -1,16 +1,7 @@
 /** Clocks and random numbers that the host supplies. */
 import { commandLine, isOn, option, optionEvidence } from '../command-line.ts';
-import {
-  type Check,
-  type Evidence,
-  evidence,
-  found,
-  notApplicable,
-  passed,
-  REFERENCES,
-  unknown,
-  verdictOf,
-} from '../finding.ts';
+import { type Evidence, evidence } from '../evidence.ts';
+import { type Check, found, notApplicable, passed, REFERENCES, unknown, verdictOf } from '../finding.ts';
 import { cpuFlags } from '../machine.ts';
 import { fact } from '../reading.ts';
 
