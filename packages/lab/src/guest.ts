@@ -43,8 +43,9 @@ const CONSOLE_KEPT = 1 << 20;
 /** $1 is the folder, the rest QEMU: ends QEMU when our pipe closes, and cleans up when QEMU ends. */
 const WATCHER = `
 folder=$1; shift
-exec 3<&0
-"$@" </dev/null 3<&- &
+exec 3<&0 4>&2 2>/dev/null # what the shell itself says must not meet a closed pipe
+"$@" </dev/null 2>&4 3<&- 4>&- &
+exec 4>&-
 qemu=$!
 ( cat <&3; kill -9 $qemu ) >/dev/null 2>&1 &
 watch=$!

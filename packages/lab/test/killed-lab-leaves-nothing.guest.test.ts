@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -27,12 +27,13 @@ setInterval(() => {}, 1000);
   });
 }
 
-/** Processes whose command line names the folder. */
-function processesOf(folder: string): number {
-  let found = 0;
+/** Command lines of processes that name the folder. */
+function processesOf(folder: string): string[] {
+  const found: string[] = [];
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     try {
-      if (readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(folder)) found++;
+      const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+      if (command.includes(folder)) found.push(command);
     } catch {}
   }
   return found;
@@ -47,11 +48,12 @@ test('a lab that is killed leaves no process and no folder', { timeout: 120_000 
   t.after(() => lab.kill('SIGKILL'));
   // The first line of the console: QEMU, its sockets and its folder are there.
   await once(lab.stdout, 'data');
-  assert.ok(processesOf(folder) > 0);
+  assert.ok(processesOf(folder).length > 0);
   assert.equal(readdirSync(folder).length, 1);
   lab.kill('SIGKILL');
   await once(lab, 'exit');
-  const left = () => processesOf(folder) + (existsSync(folder) ? readdirSync(folder).length : 0);
-  for (let tries = 0; tries < 50 && left() > 0; tries++) await new Promise((resolve) => setTimeout(resolve, 100));
-  assert.equal(left(), 0);
+  const left = () => [...processesOf(folder), ...readdirSync(folder)];
+  for (let tries = 0; tries < 50 && left().length > 0; tries++)
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.deepEqual(left(), []);
 });
