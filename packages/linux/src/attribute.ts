@@ -77,14 +77,6 @@ export function parseLinkName(target: string): string | undefined {
 /** Where a link in `folder` leads, without looking; `undefined` when it leaves `/`. Hostile names stay as they are. */
 export function resolveLink(folder: string, target: string): string | undefined {
   if (target === '' || target.length > 4096) return undefined;
-  // What the kernel writes, without taking it to pieces: /sys/bus/pci/devices/X -> ../../../devices/pci0000:00/X
-  if (
-    target.startsWith('../../../devices/') &&
-    folder.startsWith('/sys/bus/') &&
-    !/\/\.|\/\/|\/$/.test(target.slice(8))
-  ) {
-    if (folder.split('/').length === 5) return `/sys${target.slice(8)}`;
-  }
   const parts: string[] = [];
   for (const part of (target.startsWith('/') ? target : `${folder}/${target}`).split('/')) {
     if (part === '' || part === '.') continue;

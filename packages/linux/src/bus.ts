@@ -1,6 +1,6 @@
 /** The devices of one kernel bus, by name, with the place in the device tree that each link leads to. */
 import { fail, ok, type Result } from '@airlock/core/result.ts';
-import { isDeviceName, parseLinkName, printable, resolveLink } from './attribute.ts';
+import { isDeviceName, printable, resolveLink } from './attribute.ts';
 import type { Files } from './files.ts';
 import { mapBounded } from './map-bounded.ts';
 
@@ -41,9 +41,16 @@ async function locate(files: Files, bus: string, folder: string, name: string): 
   if (!isDeviceName(name)) return { bus, name: printable(name), path: `${folder}/${printable(name)}`, strange: true };
   const here = `${folder}/${name}`;
   const target = await files.link(here);
-  const path = target.ok ? resolveLink(folder, target.value) : undefined;
-  const trusted = path?.startsWith('/sys/devices/') && parseLinkName(path) === name && /^[\x21-\x7e]+$/.test(path);
-  return { bus, name, path: path !== undefined && trusted ? path : here };
+  const path = target.ok ? devicePath(folder, target.value) : undefined;
+  return { bus, name, path: path?.endsWith(`/${name}`) === true ? path : here };
+}
+
+/** Where a device's link leads, when that is below /sys/devices and safe to print. */
+function devicePath(folder: string, target: string): string | undefined {
+  // What the kernel writes: `../../../devices/...`, nothing to resolve behind it.
+  const plain = target.startsWith('../../../devices/') && !target.includes('/.', 9) && !target.includes('//');
+  const path = plain ? `/sys${target.slice(8)}` : resolveLink(folder, target);
+  return path?.startsWith('/sys/devices/') === true && /^[\x21-\x7e]+$/.test(path) ? path : undefined;
 }
 
 /** `/a/b` of `/a/b/c`; '' of `/a`. */

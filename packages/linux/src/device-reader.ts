@@ -22,12 +22,10 @@ export const UNKNOWN_DRIVER = '(unknown)';
 export interface DeviceReader {
   readonly path: string;
   readonly faults: DeviceFault[];
-  /** Names of its attributes, links and children; `undefined` when they could not be listed. */
-  names(): Promise<ReadonlySet<string> | undefined>;
-  /** May `attribute` be there? True when the names are not known. */
-  has(attribute: string): Promise<boolean>;
   /** A parsed attribute; `undefined` with a fault when it is malformed or unreadable. A missing one is a fault only when `needed`. */
   value<T>(attribute: string, parse: (text: string) => T | undefined, needed?: 'needed'): Promise<T | undefined>;
+  /** As `value`, but null where there is no such attribute. */
+  optional<T>(attribute: string, parse: (text: string) => T | undefined): Promise<T | null | undefined>;
   /** The last part of a link's target; null when there is no such link, `undefined` (and a fault) when it cannot be read. */
   link(attribute: string): Promise<string | null | undefined>;
   /** The `driver` link: name, null, or `UNKNOWN_DRIVER`. */
@@ -47,7 +45,6 @@ export function deviceReader(
   const faults = part?.faults ?? [];
   const prefix = part?.prefix ?? '';
   let silent = false;
-  let listed: Promise<ReadonlySet<string> | undefined> | undefined;
 
   const fault = (attribute: string, code: string, message: string) => {
     if (faults.length < 32)
@@ -77,34 +74,34 @@ export function deviceReader(
     return undefined;
   }
 
-  async function list(): Promise<ReadonlySet<string> | undefined> {
-    if (given('.')) return undefined;
-    const names = judge('.', true, await files.list(path));
-    return names === undefined ? undefined : new Set(names);
+  /** The value of what was read. */
+  function take<T>(
+    attribute: string,
+    bytes: Uint8Array | undefined,
+    parse: (text: string) => T | undefined,
+  ): T | undefined {
+    if (bytes === undefined) return undefined;
+    const text = asciiText(bytes);
+    const value = parse(text);
+    if (value === undefined) {
+      fault(attribute, 'attribute-malformed', `${path}/${attribute}: ${JSON.stringify(text.slice(0, 40))}`);
+    }
+    return value;
   }
 
   const reader: DeviceReader = {
     path,
     faults,
     fault,
-    names() {
-      listed ??= list();
-      return listed;
-    },
-    async has(attribute) {
-      return (await reader.names())?.has(attribute) ?? true;
-    },
     async value(attribute, parse, needed) {
       if (given(attribute)) return undefined;
-      const bytes = judge(attribute, needed === 'needed', await files.read(`${path}/${attribute}`));
-      if (bytes === undefined) return undefined;
-      const text = asciiText(bytes);
-      const value = parse(text);
-      if (value === undefined) {
-        const shown = JSON.stringify(text.slice(0, 40));
-        fault(attribute, 'attribute-malformed', `${path}/${attribute}: ${shown}`);
-      }
-      return value;
+      return take(attribute, judge(attribute, needed === 'needed', await files.read(`${path}/${attribute}`)), parse);
+    },
+    async optional(attribute, parse) {
+      if (given(attribute)) return undefined;
+      const result = await files.read(`${path}/${attribute}`);
+      if (!result.ok && result.error.code === 'file-missing') return null;
+      return take(attribute, judge(attribute, true, result), parse);
     },
     async link(attribute) {
       if (given(attribute)) return undefined;

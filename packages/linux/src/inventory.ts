@@ -54,10 +54,12 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
   const virtio = await list('virtio');
   if (!virtio.ok) return virtio;
   const carriers = new Set(virtio.value.map((entry) => folderOf(entry.path)).map((path) => nameOf(path)));
-  const [kernel, interfaces, boot, pci, usb, vdpa, platform, pnp] = await Promise.all([
+  const [kernel, interfaces, boot, noGroups, noTsm, pci, usb, vdpa, platform, pnp] = await Promise.all([
     readKernelFacts(files),
     readInterfaces(files, full),
     options.bootDevices ?? readBootDevices(files),
+    isEmpty(files, '/sys/kernel/iommu_groups'),
+    isEmpty(files, '/sys/class/tsm'),
     list('pci'),
     list('usb'),
     list('vdpa'),
@@ -74,11 +76,11 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
   const open = (path: string) => deviceReader(files, path, patience);
   const part = (entry: BusEntry, outer: DeviceReader) =>
     deviceReader(files, entry.path, patience, { prefix: `${entry.name}/`, faults: outer.faults });
-  const groupType = rememberGroupTypes(files);
+  const context = { full, groups: !noGroups, tsm: !noTsm, groupType: rememberGroupTypes(files) };
 
   const functions = await mapBounded(pci.value, WIDTH, async (entry): Promise<Item> => {
     const reader = open(entry.path);
-    return { draft: await readPciFunction(reader, entry, { full, groupType }), reader };
+    return { draft: await readPciFunction(reader, entry, context), reader };
   });
   const platforms = await mapBounded(
     [...platform.value, ...pnp.value],
@@ -135,7 +137,7 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
     const parent = above(byPath, folderOf(item.draft.path));
     if (parent !== undefined) item.draft.parent = parent.draft.id;
   });
-  return ok({ version: 1, kernel, devices: finish(items, boot) });
+  return ok({ version: 1, kernel, devices: finish(items, boot, full) });
 }
 
 /** Adds what an unbound virtio function offers. Nothing is written to a function that has a driver, or may have one. */
@@ -147,6 +149,12 @@ async function probe(files: Files, { draft, reader }: Item, words: 2 | 4): Promi
   } else {
     reader.fault('config', offered.error.code, offered.error.message);
   }
+}
+
+/** Is the folder empty or not there? Not so when it cannot be read. */
+async function isEmpty(files: Files, folder: string): Promise<boolean> {
+  const names = await files.list(folder);
+  return names.ok ? names.value.length === 0 : names.error.code === 'file-missing';
 }
 
 /** The device on whose part of the tree a path lies. */
@@ -258,7 +266,7 @@ async function readBootDevices(files: Files): Promise<readonly string[] | undefi
 const RANK: readonly string[] = ['pci', 'ccw', 'virtio', 'platform', 'usb', 'vdpa'];
 
 /** Sorted, each id once: two devices that pass for one must not share a decision. */
-function finish(items: readonly Item[], boot: readonly string[] | undefined): Device[] {
+function finish(items: readonly Item[], boot: readonly string[] | undefined, full: boolean): Device[] {
   const known = boot === undefined ? undefined : new Set(boot);
   const seen = new Map<string, number>();
   const keyed = items.map(({ draft }) => ({ draft, key: orderKey(draft) }));
@@ -269,7 +277,7 @@ function finish(items: readonly Item[], boot: readonly string[] | undefined): De
       seen.set(draft.id, times);
       if (times > 1) draft.id = `${draft.id}#${times}`;
       if (known !== undefined) draft.origin = known.has(draft.id) ? 'boot' : 'hotplug';
-      return inOrder(draft);
+      return full ? inOrder(draft) : draft;
     });
 }
 
@@ -310,8 +318,10 @@ function inOrder(draft: Draft): Device {
   return device as Device;
 }
 
-/** Numbers in a name count as numbers: `1-10` comes after `1-9`. */
+/** Numbers in a name count as numbers: `1-10` comes after `1-9`. PCI addresses have as many digits each. */
 function orderKey(draft: Draft): string {
   const rank = RANK.indexOf(draft.id.slice(0, draft.id.indexOf(':')));
-  return `${rank}${draft.location.replace(/[0-9a-f]+/g, (digits) => digits.padStart(10, '0'))}`;
+  return rank === 0
+    ? `0${draft.location}`
+    : `${rank}${draft.location.replace(/\d+/g, (digits) => digits.padStart(10, '0'))}`;
 }

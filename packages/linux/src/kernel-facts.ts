@@ -9,30 +9,18 @@ const GATED_BUSES = ['pci', 'virtio', 'vdpa', 'usb', 'platform'] as const;
 
 /** Words of a kernel command line up to ` -- `, quotes taken off, as the kernel's next_arg() cuts them. */
 export function splitCommandLine(cmdline: string): string[] {
-  const words: string[] = [];
-  let word = '';
-  let quoted = false;
-  for (const character of `${cmdline.slice(0, 65_536)} `) {
-    if (character === '"') {
-      quoted = !quoted;
-    } else if (!quoted && /\s/.test(character)) {
-      if (word === '--') break;
-      if (word !== '') words.push(word);
-      word = '';
-    } else {
-      word += character;
-    }
-  }
-  return words;
+  const words: readonly string[] = cmdline.slice(0, 65_536).match(/(?:[^\s"]+|"[^"]*(?:"|$))+/g) ?? [];
+  const end = words.indexOf('--');
+  return (end === -1 ? words : words.slice(0, end)).map((word) => word.replaceAll('"', ''));
 }
 
 /** Every value of a parameter in order; a bare `name` gives ''. Dash and underscore are one, as they are to the kernel. */
 export function commandLineValues(cmdline: string, name: string): string[] {
-  const plain = (text: string) => text.replaceAll('-', '_');
+  const wanted = name.replaceAll('-', '_');
   return splitCommandLine(cmdline).flatMap((word) => {
     const equals = word.indexOf('=');
     const key = equals === -1 ? word : word.slice(0, equals);
-    return plain(key) === plain(name) ? [equals === -1 ? '' : word.slice(equals + 1)] : [];
+    return key.length === wanted.length && key.replaceAll('-', '_') === wanted ? [word.slice(key.length + 1)] : [];
   });
 }
 
@@ -99,7 +87,7 @@ export async function readConfidential(files: Files): Promise<KernelFacts['confi
   if ((await there('/sys/bus/platform/devices/arm-cca-dev')) || (await there('/sys/devices/faux/arm-cca-dev')))
     return 'cca';
   // The flag is synthetic: set once the TDX module answered, on every processor. One processor's text is enough.
-  const processors = await files.readAt('/proc/cpuinfo', 0, 8192);
-  const text = processors.ok ? asciiText(processors.value) : '';
+  const processors = await files.readAt('/proc/cpuinfo', 0, 4096);
+  const text = processors.ok ? String.fromCharCode(...processors.value) : '';
   return text.includes(' tdx_guest') && /^flags\s*:.* tdx_guest(?: |$)/m.test(text) ? 'tdx' : null;
 }

@@ -27,6 +27,10 @@ export function virtioIdOfPci(
 export interface PciContext {
   /** Also what only people ask for. */
   readonly full: boolean;
+  /** Does this kernel have IOMMU groups at all? */
+  readonly groups: boolean;
+  /** Has it a TSM, without which no function shows a TSM state? */
+  readonly tsm: boolean;
   /** The type of an IOMMU group; null when it cannot be read. */
   readonly groupType: (group: number) => Promise<string | null>;
 }
@@ -49,12 +53,10 @@ export async function readPciFunction(reader: DeviceReader, entry: BusEntry, con
     draft.nodes = [{ bus: 'pci', name: entry.name, driver: null }];
     return draft;
   }
-  const [ids, revision, driver] = await Promise.all([
-    readIds(reader),
-    reader.value('revision', (text) => parseHex(text, 2)),
-    reader.driver(),
-    reader.names(),
-  ]);
+  // One read after the other: a device that hangs then holds one thread, and QuickJS is slow at Promise.all.
+  const ids = await readIds(reader);
+  const revision = await reader.value('revision', parseRevision);
+  const driver = await reader.driver();
   const { vendor, device, subsystem, class: classCode } = ids;
   draft.nodes = [{ bus: 'pci', name: entry.name, driver }];
   Object.assign(draft, known({ ...ids, revision }));
@@ -72,14 +74,18 @@ export async function readPciFunction(reader: DeviceReader, entry: BusEntry, con
       }
     }
   }
-  await Promise.all([
-    readSriov(reader, draft),
-    readIommu(reader, draft, context),
-    readTsm(reader, draft),
-    context.full ? readDetail(reader, draft) : undefined,
-  ]);
+  // A function that does not even tell its ids has gone: that nothing else is there means nothing.
+  if (vendor === undefined) return draft;
+  await readSriov(reader, draft);
+  if (context.groups) await readIommu(reader, draft, context);
+  else draft.iommu = null;
+  if (context.tsm) await readTsm(reader, draft);
+  if (context.full) await readDetail(reader, draft);
   return draft;
 }
+
+const parseRevision = (text: string) => parseHex(text, 2);
+const parseId = (text: string) => parseHex(text, 4);
 
 interface Ids {
   readonly vendor?: number | undefined;
@@ -97,13 +103,11 @@ async function readIds(reader: DeviceReader): Promise<Ids> {
   const modalias = await reader.value('modalias', parseModalias);
   const all = modalias === undefined ? undefined : parsePciModalias(modalias);
   if (all !== undefined) return { ...all, modalias };
-  const [vendor, device, classCode, subVendor, subDevice] = await Promise.all([
-    reader.value('vendor', (text) => parseHex(text, 4), 'needed'),
-    reader.value('device', (text) => parseHex(text, 4), 'needed'),
-    reader.value('class', (text) => parseHex(text, 6), 'needed'),
-    reader.value('subsystem_vendor', (text) => parseHex(text, 4)),
-    reader.value('subsystem_device', (text) => parseHex(text, 4)),
-  ]);
+  const vendor = await reader.value('vendor', parseId, 'needed');
+  const device = await reader.value('device', parseId, 'needed');
+  const classCode = await reader.value('class', (text) => parseHex(text, 6), 'needed');
+  const subVendor = await reader.value('subsystem_vendor', parseId);
+  const subDevice = await reader.value('subsystem_device', parseId);
   return { vendor, device, subsystem: subsystemOf(subVendor, subDevice), class: classCode, modalias };
 }
 
@@ -132,9 +136,7 @@ export function parsePciModalias(text: string): Required<Omit<Ids, 'modalias'>> 
 }
 
 async function readIommu(reader: DeviceReader, draft: Draft, context: PciContext): Promise<void> {
-  const names = await reader.names();
-  if (names === undefined) return;
-  const name = names.has('iommu_group') ? await reader.link('iommu_group') : null;
+  const name = await reader.link('iommu_group');
   if (name === undefined) return;
   const group = name === null ? null : parseDecimal(name);
   if (group === undefined) reader.fault('iommu_group', 'attribute-malformed', `links to ${name}`);
@@ -142,19 +144,15 @@ async function readIommu(reader: DeviceReader, draft: Draft, context: PciContext
 }
 
 async function readSriov(reader: DeviceReader, draft: Draft): Promise<void> {
-  const names = await reader.names();
-  if (names === undefined) return;
-  if (names.has('physfn')) {
-    const physical = await reader.link('physfn');
-    const sound = typeof physical === 'string' && isPciAddress(physical);
-    if (typeof physical === 'string' && !sound) reader.fault('physfn', 'attribute-malformed', `links to ${physical}`);
+  const physical = await reader.link('physfn');
+  const total = await reader.optional('sriov_totalvfs', parseDecimal);
+  if (physical === undefined || total === undefined) return;
+  if (physical !== null) {
+    const sound = isPciAddress(physical);
+    if (!sound) reader.fault('physfn', 'attribute-malformed', `links to ${physical}`);
     draft.sriov = { role: 'virtual', ...(sound ? { physical: `pci:${physical}` } : {}) };
-  } else if (names.has('sriov_totalvfs')) {
-    const [total, enabled] = await Promise.all([
-      reader.value('sriov_totalvfs', parseDecimal),
-      reader.value('sriov_numvfs', parseDecimal),
-    ]);
-    draft.sriov = { role: 'physical', ...known({ enabled, total }) };
+  } else if (total !== null) {
+    draft.sriov = { role: 'physical', ...known({ enabled: await reader.value('sriov_numvfs', parseDecimal), total }) };
   } else {
     draft.sriov = null;
   }
@@ -162,38 +160,31 @@ async function readSriov(reader: DeviceReader, draft: Draft): Promise<void> {
 
 /** sysfs-bus-pci `tsm/` (6.19), `authenticated`, and the guest side that is not merged: `tsm/lock`, `tsm/accept`. */
 async function readTsm(reader: DeviceReader, draft: Draft): Promise<void> {
-  const names = await reader.names();
-  if (names === undefined || !(names.has('tsm') || names.has('authenticated'))) return;
-  const parts = new Set(names.has('tsm') ? await reader.folder('tsm') : []);
+  const parts = await reader.folder('tsm');
+  const authenticated = await reader.value('authenticated', (text) => parseLine(text, 64));
+  if (parts.length === 0 && authenticated === undefined) return;
   const name = async (part: string) => {
-    if (!parts.has(part)) return undefined;
+    if (!parts.includes(part)) return undefined;
     const text = await reader.value(`tsm/${part}`, (text) => parseLine(text, 64));
     return text === '' ? null : text;
   };
-  const [connected, bound, locked, accepted, authenticated] = await Promise.all([
-    name('connect'),
-    name('bound'),
-    name('lock'),
-    parts.has('accept') ? reader.value('tsm/accept', parseFlag) : undefined,
-    names.has('authenticated') ? reader.value('authenticated', (text) => parseLine(text, 64)) : undefined,
-  ]);
+  const connected = await name('connect');
+  const bound = await name('bound');
+  const locked = await name('lock');
+  const accepted = parts.includes('accept') ? await reader.value('tsm/accept', parseFlag) : undefined;
   draft.tsm = known({ connected, bound, locked, accepted, authenticated });
 }
 
 async function readDetail(reader: DeviceReader, draft: Draft): Promise<void> {
-  const names = await reader.names();
-  if (names === undefined) return;
-  const doe = (await reader.folder('doe_features')).filter(isDoeFeature).slice(0, 256);
-  if (doe.length > 0) draft.doe = doe;
-  if (!names.has('current_link_speed') && !names.has('current_link_width')) return;
-  const [speed, width] = await Promise.all([
-    reader.value('current_link_speed', (text) => parseLine(text, 32)),
-    reader.value('current_link_width', parseDecimal),
-  ]);
+  const speed = await reader.optional('current_link_speed', (text) => parseLine(text, 32));
+  const width = await reader.optional('current_link_width', parseDecimal);
+  const features = (await reader.folder('doe_features')).filter(isDoeFeature).slice(0, 256);
+  if (features.length > 0) draft.doe = features;
+  if (typeof speed !== 'string' && typeof width !== 'number') return;
   // 0 and 255 lanes, and the word Unknown, are what the kernel says where no link is up.
   draft.link = {
-    speed: speed !== undefined && /^[\d.]+ GT\/s/.test(speed) ? speed : null,
-    width: width !== undefined && width > 0 && width <= 32 ? width : null,
+    speed: typeof speed === 'string' && /^[\d.]+ GT\/s/.test(speed) ? speed : null,
+    width: typeof width === 'number' && width > 0 && width <= 32 ? width : null,
   };
 }
 

@@ -37,10 +37,7 @@ export function pnpType(text: string): string | null {
 
 /** One platform or pnp device of the given type; `virtio-mmio` becomes a virtio device without a type as yet. */
 export async function readPlatformDevice(reader: DeviceReader, entry: BusEntry, type: string): Promise<Draft> {
-  const [driver, modalias] = await Promise.all([
-    reader.driver(),
-    reader.has('modalias').then((there) => (there ? reader.value('modalias', parseModalias) : undefined)),
-  ]);
+  const [driver, modalias] = await Promise.all([reader.driver(), reader.value('modalias', parseModalias)]);
   const mmio = type === 'virtio-mmio';
   return {
     id: `platform:${entry.name}`,

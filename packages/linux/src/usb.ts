@@ -1,8 +1,9 @@
 /** USB devices: /sys/bus/usb/devices, interfaces as inner nodes of their device. */
-import { known, parseBareHex, parseLine, parseSerial } from './attribute.ts';
+import type { SysfsNode } from '@airlock/core/device.ts';
+import { known, parseBareHex, parseSerial } from './attribute.ts';
 import type { BusEntry } from './bus.ts';
 import type { DeviceReader } from './device-reader.ts';
-import type { Draft } from './pci.ts';
+import { type Draft, parseModalias } from './pci.ts';
 
 /** `usb1`, `1-2`, `1-2.4`: a device, not one of its interfaces. */
 export function isUsbDevice(name: string): boolean {
@@ -69,23 +70,23 @@ export async function readUsbDevice(
     return draft;
   }
   const byte = (text: string) => parseBareHex(text, 2);
-  const [vendor, device, revision, base, sub, protocol, driver, serial] = await Promise.all([
-    reader.value('idVendor', (text) => parseBareHex(text, 4), 'needed'),
-    reader.value('idProduct', (text) => parseBareHex(text, 4), 'needed'),
-    reader.value('bcdDevice', (text) => parseBareHex(text, 4)),
-    reader.value('bDeviceClass', byte, 'needed'),
-    reader.value('bDeviceSubClass', byte),
-    reader.value('bDeviceProtocol', byte),
-    reader.driver(),
-    readSerial(reader),
-  ]);
-  const inner = await Promise.all(
-    interfaces.map(async (inner) => ({
-      node: { bus: 'usb', name: inner.entry.name, driver: await inner.reader.driver() },
-      type: usbTypeName((await inner.reader.value('bInterfaceClass', byte)) ?? 0),
-      modalias: await inner.reader.value('modalias', (text) => parseLine(text, 1024)),
-    })),
-  );
+  const number = (text: string) => parseBareHex(text, 4);
+  const vendor = await reader.value('idVendor', number, 'needed');
+  const device = await reader.value('idProduct', number, 'needed');
+  const revision = await reader.value('bcdDevice', number);
+  const base = await reader.value('bDeviceClass', byte, 'needed');
+  const sub = await reader.value('bDeviceSubClass', byte);
+  const protocol = await reader.value('bDeviceProtocol', byte);
+  const driver = await reader.driver();
+  const serial = await reader.optional('serial', parseSerial);
+  const inner: { node: SysfsNode; type: string | null; modalias: string | undefined }[] = [];
+  for (const each of interfaces) {
+    inner.push({
+      node: { bus: 'usb', name: each.entry.name, driver: await each.reader.driver() },
+      type: usbTypeName((await each.reader.value('bInterfaceClass', byte)) ?? 0),
+      modalias: await each.reader.value('modalias', parseModalias),
+    });
+  }
   // Bound interfaces last: the innermost node tells whether programs reach the device.
   const nodes = inner.map(({ node }) => node);
   draft.nodes = [
@@ -102,8 +103,4 @@ export async function readUsbDevice(
   draft.type =
     (base === 239 || base === undefined ? null : usbTypeName(base)) ?? inner[0]?.type ?? usbTypeName(base ?? 0);
   return draft;
-}
-
-async function readSerial(reader: DeviceReader): Promise<string | null | undefined> {
-  return (await reader.has('serial')) ? reader.value('serial', parseSerial) : null;
 }

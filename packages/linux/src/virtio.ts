@@ -10,11 +10,9 @@ import type { Draft } from './pci.ts';
  * and (`full`) the status. Unbound, `features` is all zeros or what an earlier driver left: nothing is taken from it.
  */
 export async function joinVirtio(reader: DeviceReader, entry: BusEntry, carrier: Draft, full: boolean): Promise<void> {
-  const [id, vendor, driver] = await Promise.all([
-    reader.value('device', (text) => parseHex(text, 4), 'needed'),
-    carrier.transport === 'pci' ? undefined : reader.value('vendor', (text) => parseHex(text, 8)),
-    reader.driver(),
-  ]);
+  const id = await reader.value('device', (text) => parseHex(text, 4), 'needed');
+  const vendor = carrier.transport === 'pci' ? undefined : await reader.value('vendor', (text) => parseHex(text, 8));
+  const driver = await reader.driver();
   carrier.nodes = [...carrier.nodes, { bus: 'virtio', name: entry.name, driver }];
   if (id !== undefined && id !== 0) {
     if (carrier.virtioId !== undefined && carrier.virtioId !== id) {
@@ -27,10 +25,8 @@ export async function joinVirtio(reader: DeviceReader, entry: BusEntry, carrier:
   }
   if (vendor !== undefined) carrier.vendor = vendor;
   if (driver === null) return;
-  const [bits, status] = await Promise.all([
-    reader.value('features', parseFeatureBits),
-    full ? reader.value('status', (text) => parseHex(text, 8)) : undefined,
-  ]);
+  const bits = await reader.value('features', parseFeatureBits);
+  const status = full ? await reader.value('status', (text) => parseHex(text, 8)) : undefined;
   const type = carrier.type;
   if (bits !== undefined) carrier.features = { negotiated: bits.map((bit) => featureName(type, bit)) };
   if (status !== undefined) carrier.status = status;
