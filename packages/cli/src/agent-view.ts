@@ -155,7 +155,7 @@ export function statusText(status: Status, terminal: boolean): string {
   if (status.devices.length > 0) {
     const rows = status.devices.map((one) => [
       one.device,
-      [one.what, ...one.interfaces.slice(0, 2)].join(' · '),
+      cut([one.what, ...one.interfaces.slice(0, 2)].join(' · '), 64),
       one.level,
       one.rule === null ? `(${one.reason})` : (one.rule.split(' ')[0] ?? ''),
       HOLDS[one.status],
@@ -163,7 +163,7 @@ export function statusText(status: Status, terminal: boolean): string {
     const colours = status.devices.map((one) => colourOf(one.status));
     parts.push(
       table(
-        ['device', 'what it says it is', 'level', 'rule', ''],
+        ['device', 'what it says it is', 'level', 'rule', 'state'],
         rows,
         (text, row) => paint(text, colours[row] ?? 'dim'),
         paint,
@@ -199,20 +199,24 @@ function headline(status: Status, paint: Paint): string {
   return `${state}: policy ${policy}${kernel}${hears}`;
 }
 
+/** One line a device; what many devices share is said once. */
 function notHolding(status: Status, wanted: OutcomeStatus): string[] {
-  const of = (who: string, outcomes: readonly Outcome[]) =>
-    outcomes
-      .filter((outcome) => outcome.status === wanted)
-      .map((outcome) => `${who}${outcome.property}${outcome.because === undefined ? '' : `: ${outcome.because}`}`);
-  // What many devices share is said once.
+  const lines = status.machine.filter((one) => one.status === wanted).map((one) => `machine: ${explain(one)}`);
   const shared = new Map<string, string[]>();
   for (const device of status.devices) {
-    for (const text of of('', device.outcomes)) shared.set(text, [...(shared.get(text) ?? []), device.device]);
+    const wrong = device.outcomes.filter((outcome) => outcome.status === wanted);
+    if (wrong.length === 0) continue;
+    const text = [...new Set(wrong.map((outcome) => outcome.because ?? outcome.property))].join('; ');
+    shared.set(text, [...(shared.get(text) ?? []), device.device]);
   }
-  const lines = [...shared].map(([text, devices]) =>
-    devices.length > 3 ? `${devices.length} devices: ${text}` : `${devices.join(', ')}: ${text}`,
-  );
-  return [...of('machine: ', status.machine), ...lines];
+  for (const [text, devices] of shared) {
+    lines.push(devices.length > 3 ? `${devices.length} devices: ${text}` : `${devices.join(', ')}: ${text}`);
+  }
+  return lines;
+}
+
+function explain(outcome: Outcome): string {
+  return outcome.because === undefined ? outcome.property : `${outcome.property}: ${outcome.because}`;
 }
 
 function grantText(grant: Status['grants'][number]): string {
@@ -250,6 +254,10 @@ function table(
     return [...cells.slice(0, last), paintLast((cells[last] ?? '').trimEnd(), r)].join('  ');
   });
   return [paint(line(head).join('  ').trimEnd(), 'dim'), ...lines].join('\n');
+}
+
+function cut(text: string, length: number): string {
+  return text.length <= length ? text : `${text.slice(0, length - 1)}…`;
 }
 
 /** What became of `airlock allow`, `block` and `reject`. */

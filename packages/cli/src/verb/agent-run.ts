@@ -82,7 +82,9 @@ type Named =
   | { readonly ok: false; readonly problems: readonly Problem[] };
 
 async function readNamed(context: Context, file: string): Promise<Named> {
-  const loaded = await loadPolicy(resolve(context.cwd, file));
+  const loaded = await loadPolicy(
+    file.startsWith('/') || context.cwd === process.cwd() ? file : resolve(context.cwd, file),
+  );
   const decoded = decodePolicy(loaded.documents);
   const problems = [...loaded.problems, ...decoded.problems];
   if (decoded.policy === undefined || problems.length > 0) return { ok: false, problems };

@@ -227,7 +227,8 @@ export function startKeeper(parts: KeeperParts): Keeper {
     machine = result.machine;
     for (const [device, decision] of result.refused) refused.set(device, decision);
     trouble('enforcement', result.problems[0] ?? null);
-    for (const { decision, outcomes: now, status } of enforcements) {
+    const devices = new Map(inventory.devices.map((device) => [device.id, device]));
+    for (const { decision, outcomes: now } of enforcements) {
       const key = decisionKey(decision);
       const isNew = decided.get(decision.device) !== key;
       if (isNew) note({ kind: 'decided', decision });
@@ -237,7 +238,9 @@ export function startKeeper(parts: KeeperParts): Keeper {
         note({ kind: 'enforced', device: decision.device, outcomes: now });
       }
       outcomes.set(decision.device, said);
-      if (status !== 'failed') violations.delete(decision.device);
+      // What was put right is told again if it comes again; what cannot be put right is told once.
+      const device = devices.get(decision.device);
+      if (device === undefined || contradictions(device, decision).length === 0) violations.delete(decision.device);
     }
   }
 
