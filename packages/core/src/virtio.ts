@@ -113,10 +113,13 @@ export const DEVICE_FEATURES: Readonly<Record<string, Readonly<Record<number, st
     61: 'NET_F_RSC_EXT',
     62: 'NET_F_STANDBY',
     63: 'NET_F_SPEED_DUPLEX',
+    64: 'NET_F_RSS_CONTEXT',
     65: 'NET_F_GUEST_UDP_TUNNEL_GSO',
     66: 'NET_F_GUEST_UDP_TUNNEL_GSO_CSUM',
     67: 'NET_F_HOST_UDP_TUNNEL_GSO',
     68: 'NET_F_HOST_UDP_TUNNEL_GSO_CSUM',
+    69: 'NET_F_OUT_NET_HEADER',
+    70: 'NET_F_IPSEC',
   },
   block: {
     0: 'BLK_F_BARRIER',
@@ -153,6 +156,7 @@ export const DEVICE_FEATURES: Readonly<Record<string, Readonly<Record<number, st
     2: 'GPU_F_RESOURCE_UUID',
     3: 'GPU_F_RESOURCE_BLOB',
     4: 'GPU_F_CONTEXT_INIT',
+    5: 'GPU_F_BLOB_ALIGNMENT',
   },
   vsock: { 0: 'VSOCK_F_STREAM', 1: 'VSOCK_F_SEQPACKET', 2: 'VSOCK_F_NO_IMPLIED_STREAM' },
   crypto: {

@@ -1,0 +1,3 @@
+import type { DeviceType } from '../config/field.ts';
+
+export const i2c: DeviceType = { name: 'i2c', clause: '5.16', config: [], queues: [{ names: ['requestq'] }] };
