@@ -185,3 +185,16 @@ test('bare metal: findings that matter in a confidential VM only are left out, t
   assert.equal(weighed.findings.find(({ id }) => id === 'lockdown-off')?.severity, 'medium');
   assert.equal(outcome(weighed, 'console-on-host'), 'found');
 });
+
+test('lockdown without securityfs: the log tells, and only a whole log says none', async () => {
+  const machine = snpGuest();
+  const mounts = machine.tree['/proc/self/mountinfo'];
+  machine.tree['/proc/self/mountinfo'] = typeof mounts === 'string' ? mounts.replace(/.*securityfs.*\n/, '') : '';
+  delete machine.tree['/sys/kernel/security/lockdown'];
+  assert.equal(outcome(await audit(machine), 'lockdown-off'), 'found');
+  const whole = machine.log ?? '';
+  machine.log = `${whole}[    0.1] Kernel is locked down from command line; see man kernel_lockdown.7\n`;
+  assert.equal(outcome(await audit(machine), 'lockdown-off'), 'passed');
+  machine.log = '[ 4000.2] eth0: up\n';
+  assert.equal(outcome(await audit(machine), 'lockdown-off'), 'not-checked');
+});

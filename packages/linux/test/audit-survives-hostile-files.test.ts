@@ -123,6 +123,7 @@ for (const [path, ids] of Object.entries(BY_FILE)) {
     test(`${path}: ${code} is neither a finding nor a pass`, async () => {
       const machine = snpGuest();
       machine.tree[path] = { fails: code };
+      machine.log = null;
       const report = await audit(machine);
       for (const id of ids) assert.equal(outcome(report, id), 'not-checked', id);
     });

@@ -1,5 +1,5 @@
 /** How the machine stands, whether that is good or bad: one line for each question that an auditor asks first. */
-import { parseChosen } from '../attribute.ts';
+import { lockdownOf } from './lockdown.ts';
 import { CONFIDENTIAL_NAMES, type Machine } from './machine.ts';
 import { type Fact, fact, kernelLog, names, type Observations } from './reading.ts';
 
@@ -66,8 +66,8 @@ const MODES: Readonly<Record<string, string>> = {
 };
 
 function lockdown(observations: Observations): string {
-  const seen = fact(observations, '/sys/kernel/security/lockdown');
-  return seen.state === 'read' ? (parseChosen(seen.text) ?? 'not known') : plain(seen, 'not in this kernel');
+  const seen = lockdownOf(observations);
+  return seen.state === 'unknown' ? `not known (${seen.because})` : seen.mode;
 }
 
 function moduleSignatures(observations: Observations): string {

@@ -41,13 +41,21 @@ export function reportText(report: AuditReport, { colour, columns, verbose }: Te
   }
   if (report.notChecked.length > 0) {
     out.push('', 'NOT CHECKED');
-    for (const { id, path, because } of report.notChecked) out.push(...labelled(id, `${path}: ${because}`, width));
+    out.push(
+      ...byReason(
+        report.notChecked.map(({ id, path, because }) => [id, `${path}: ${because}`]),
+        width,
+      ),
+    );
   }
   if (verbose && report.notApplicable.length > 0) {
     out.push('', 'DOES NOT APPLY HERE');
-    const reasons = new Map<string, string[]>();
-    for (const { id, because } of report.notApplicable) reasons.set(because, [...(reasons.get(because) ?? []), id]);
-    for (const [because, ids] of reasons) out.push(...labelled(because, ids.join(', '), width));
+    out.push(
+      ...byReason(
+        report.notApplicable.map(({ id, because }) => [id, because]),
+        width,
+      ),
+    );
   }
   out.push('', summary(report, verbose));
   return `${out.join('\n')}\n`;
@@ -94,6 +102,17 @@ function findingText(finding: Finding, width: number, paint: (code: number, text
     ...labelled('    fix', finding.fix, width, 8),
     ...(finding.severity === 'info' ? [] : labelled('    see', finding.reference, width, 8)),
   ];
+}
+
+/** A reason that holds for several checks stands once. */
+function byReason(pairs: readonly (readonly [id: string, reason: string])[], width: number): string[] {
+  const reasons = new Map<string, string[]>();
+  for (const [id, reason] of pairs) reasons.set(reason, [...(reasons.get(reason) ?? []), id]);
+  return [...reasons].flatMap(([reason, ids]) => {
+    const [first = '', ...more] = ids;
+    if (more.length === 0) return labelled(first, reason, width);
+    return [...labelled('', reason, width, 2), ...labelled('', ids.join(', '), width, 6)];
+  });
 }
 
 function summary({ counts, findings, passed, notChecked, notApplicable }: AuditReport, verbose: boolean): string {

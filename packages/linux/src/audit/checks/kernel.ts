@@ -1,25 +1,13 @@
 /** What the kernel lets root, modules and its command line do. */
 
-import { parseChosen } from '../../attribute.ts';
 import { commandLine, option, optionEvidence, words } from '../command-line.ts';
 import { type Evidence, evidence } from '../evidence.ts';
 import { type Check, found, notApplicable, passed, REFERENCES, unknown, verdictOf } from '../finding.ts';
-import { type Fact, fact, names, type Observations, type Unknown } from '../reading.ts';
+import { LOCKDOWN, lockdownOf } from '../lockdown.ts';
+import { type Fact, fact, names } from '../reading.ts';
 
-const LOCKDOWN = '/sys/kernel/security/lockdown';
 const SIG_ENFORCE = '/sys/module/module/parameters/sig_enforce';
 const VULNERABILITIES = '/sys/devices/system/cpu/vulnerabilities';
-
-/** `none`, `integrity`, `confidentiality`; `absent` when the kernel has no lockdown. */
-function lockdownMode(observations: Observations): { mode: string; seen: Evidence } | Unknown {
-  const file = fact(observations, LOCKDOWN);
-  if (file.state === 'unknown') return file;
-  if (file.state === 'absent') return { mode: 'absent', seen: evidence(LOCKDOWN, 'absent: built without it') };
-  const mode = parseChosen(file.text);
-  return mode === undefined
-    ? unknown(LOCKDOWN, 'not what the kernel writes there')
-    : { mode, seen: evidence(LOCKDOWN, file.text) };
-}
 
 /** A sysctl that must have one of these values. */
 function sysctl(path: string, good: (value: string) => boolean, absent: string): Check['run'] {
@@ -68,14 +56,14 @@ export const kernelChecks: readonly Check[] = [
     title: 'Kernel lockdown is off',
     severity: 'medium',
     elsewhere: 'low',
-    looksAt: [LOCKDOWN],
+    looksAt: [LOCKDOWN, 'kernel log'],
     why: 'Root can write kernel memory, PCI configuration and ACPI tables, and load unsigned code: whoever becomes root once stays, below what any attestation sees.',
     fix: 'lockdown=integrity on the command line (lockdown=confidentiality also closes tracefs and BPF reads).',
     reference: REFERENCES.parameters,
     run: (observations) => {
-      const lockdown = lockdownMode(observations);
-      if ('state' in lockdown) return lockdown;
-      return lockdown.mode === 'none' || lockdown.mode === 'absent' ? found(lockdown.seen) : passed(lockdown.seen);
+      const lockdown = lockdownOf(observations);
+      if (lockdown.state === 'unknown') return lockdown;
+      return lockdown.on ? passed(lockdown.seen) : found(lockdown.seen);
     },
   },
   {
@@ -96,9 +84,9 @@ export const kernelChecks: readonly Check[] = [
       const enforce = fact(observations, SIG_ENFORCE);
       if (enforce.state === 'unknown') return enforce;
       if (enforce.state === 'read' && /^[Y1]/.test(enforce.text)) return passed(evidence(SIG_ENFORCE, enforce.text));
-      const lockdown = lockdownMode(observations);
-      if ('state' in lockdown) return lockdown;
-      if (lockdown.mode === 'integrity' || lockdown.mode === 'confidentiality') return passed(lockdown.seen);
+      const lockdown = lockdownOf(observations);
+      if (lockdown.state === 'unknown') return lockdown;
+      if (lockdown.on) return passed(lockdown.seen);
       return found(
         evidence(SIG_ENFORCE, enforce.state === 'read' ? enforce.text : 'absent: built without signatures'),
         lockdown.seen,
@@ -248,10 +236,8 @@ export const kernelChecks: readonly Check[] = [
     fix: 'sysctl kernel.kexec_load_disabled=1, or lockdown=integrity, which takes signed kernels only.',
     reference: 'Documentation/admin-guide/sysctl/kernel.rst',
     run: (observations, machine) => {
-      const lockdown = lockdownMode(observations);
-      if (!('state' in lockdown) && (lockdown.mode === 'integrity' || lockdown.mode === 'confidentiality')) {
-        return passed(lockdown.seen);
-      }
+      const lockdown = lockdownOf(observations);
+      if (lockdown.state === 'known' && lockdown.on) return passed(lockdown.seen);
       return sysctl(
         '/proc/sys/kernel/kexec_load_disabled',
         (value) => value !== '0',
