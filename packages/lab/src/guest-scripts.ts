@@ -59,7 +59,12 @@ fi
     sleep 1
   done
 ) &
-exec /etc/lab/channel
+# The channel lives in memory: what it says must not depend on the root disk.
+mkdir -p /run/lab/bin
+cp /bin/busybox /etc/lab/channel /etc/lab/view /run/lab/
+for name in $(/run/lab/busybox --list); do ln -s ../busybox /run/lab/bin/$name; done
+export PATH=/run/lab/bin:$PATH
+exec /run/lab/busybox sh /run/lab/channel
 `;
 
 export const ON_UEVENT = `#!/bin/busybox sh

