@@ -142,3 +142,12 @@ test('files without end are not read to their end', async () => {
   assert.equal(outcome(report, 'unneeded-driver-loaded'), 'not-checked');
   assertWhole(report);
 });
+
+test('a mount table that is none is not read as an empty one', async () => {
+  const machine = snpGuest();
+  machine.tree['/proc/self/mountinfo'] = new Uint8Array(2000).fill(0xfe);
+  const report = await audit(machine);
+  for (const id of ['host-shared-folder', 'disk-unencrypted', 'fw-cfg-open']) {
+    assert.equal(outcome(report, id), 'not-checked', id);
+  }
+});

@@ -16,15 +16,17 @@ export const verb: Verb = {
   summary: 'what this machine leaves open to its host and its devices',
   usage: '[--json] [--verbose] [--fail-on SEVERITY] [--confidential] [--root DIR] | --list [--json]',
   help: `
+Looks at /proc, /sys, /etc and the kernel's log; writes nothing. Needs no root: what only root can read is listed as not
+checked. docs/audit.md tells of every check.
+
   --json              the whole report as one JSON value
-  --verbose           also what passed, with what was seen, and what does not apply
+  --verbose, -v       also what passed, with what was seen, and what does not apply
   --fail-on SEVERITY  exit 1 for findings of this severity and above: critical, high, medium, low (default), info, never
   --confidential      weigh findings as in a confidential VM, even where this is none (an image that will run as one)
   --root DIR          look at the files below DIR instead of / (the kernel's log is then not read)
   --list              every check: id, severity in a confidential VM and elsewhere, title
 
-Reads only, writes nothing, and needs no root; what only root can read is listed as not checked. Exit codes: 0 nothing
-found at --fail-on or above, 1 something found, 2 usage, 3 nothing of this machine could be read.
+Exit codes: 0 nothing found at --fail-on or above, 1 something found, 2 usage, 3 nothing of this machine could be read.
 
   airlock audit
   sudo airlock audit --json | jq '.findings[] | {id, severity}'

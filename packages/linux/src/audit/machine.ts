@@ -24,8 +24,8 @@ export interface Machine {
   readonly confidential: Confidential | 'none' | 'unknown';
   /** What that rests on. */
   readonly how: readonly Evidence[];
-  /** For `unknown`: what would tell. */
-  readonly because: string | null;
+  /** For `unknown`: what would tell, and why it does not. */
+  readonly missing: { readonly path: string; readonly because: string } | null;
   /** Checks weigh in full: it is one, or may be one, or the caller asked for it. */
   readonly judgedConfidential: boolean;
 }
@@ -61,21 +61,21 @@ export function identifyMachine(observations: Observations, asConfidential = fal
     virtual: true,
     confidential,
     how,
-    because: null,
+    missing: null,
     judgedConfidential: true,
   });
   const none = (...how: Evidence[]): Machine => ({
     ...shared,
     confidential: 'none',
     how,
-    because: null,
+    missing: null,
     judgedConfidential: asConfidential,
   });
-  const unsure = (because: string, ...how: Evidence[]): Machine => ({
+  const unsure = (path: string, because: string, ...how: Evidence[]): Machine => ({
     ...shared,
     confidential: 'unknown',
     how,
-    because,
+    missing: { path, because },
     judgedConfidential: true,
   });
 
@@ -94,14 +94,16 @@ export function identifyMachine(observations: Observations, asConfidential = fal
   if (arch === 'x86') return withoutProof(observations, cpu, flags, log, none, unsure);
   if (arch === 's390x') {
     return protectedVirtual.state === 'unknown'
-      ? unsure(`${PROT_VIRT}: ${protectedVirtual.because}`)
+      ? unsure(PROT_VIRT, protectedVirtual.because)
       : none(evidence(PROT_VIRT, protectedVirtual.state === 'read' ? protectedVirtual.text : 'absent'));
   }
   if (arch === 'arm64') {
     const platform = names(observations, REALM);
-    return platform.state === 'absent' ? none(evidence(REALM, 'absent')) : unsure(`${REALM}: not seen`);
+    return platform.state === 'absent'
+      ? none(evidence(REALM, 'absent'))
+      : unsure(REALM, platform.state === 'unknown' ? platform.because : 'not seen');
   }
-  return unsure(cpu.state === 'unknown' ? `${CPUINFO}: ${cpu.because}` : 'not an architecture that Airlock knows');
+  return unsure(CPUINFO, cpu.state === 'unknown' ? cpu.because : 'not an architecture that Airlock knows');
 }
 
 /** x86 without any sign of confidential computing: is that enough to say no? */
@@ -111,7 +113,7 @@ function withoutProof(
   flags: ReadonlySet<string>,
   log: Fact,
   none: (...how: Evidence[]) => Machine,
-  unsure: (because: string, ...how: Evidence[]) => Machine,
+  unsure: (path: string, because: string, ...how: Evidence[]) => Machine,
 ): Machine {
   if (!flags.has('hypervisor')) return none(evidence(CPUINFO, 'flags: no hypervisor'));
   const seen = evidence(CPUINFO, 'flags: hypervisor, no tdx_guest');
@@ -127,7 +129,8 @@ function withoutProof(
   const bare = intel ? undefined : deviceWithoutAccessPlatform(observations);
   if (bare !== undefined) return none(seen, bare);
   return unsure(
-    `only the kernel log tells ${intel ? 'a paravisor' : 'SEV and SEV-ES'} apart (${log.state === 'unknown' ? log.because : 'its beginning is lost'})`,
+    'kernel log',
+    `${log.state === 'unknown' ? log.because : 'its beginning is lost'}; nothing else shows ${intel ? 'TDX behind a paravisor' : 'SEV and SEV-ES'}`,
     seen,
   );
 }

@@ -104,7 +104,11 @@ export function mountOf(mounts: readonly Mount[], path: string): Mount | undefin
 
 export function mountsOf(observations: Observations): Mount[] | Unknown {
   const reading = observations.files[MOUNTINFO];
-  return reading?.state === 'read' ? parsedMounts(reading.text) : unknownReading(MOUNTINFO, reading);
+  if (reading?.state !== 'read') return unknownReading(MOUNTINFO, reading);
+  const mounts = parsedMounts(reading.text);
+  return mounts.length > 0
+    ? mounts
+    : { state: 'unknown', path: MOUNTINFO, because: 'not what the kernel writes there' };
 }
 
 /** Parsed once for a text: nearly every check asks. */

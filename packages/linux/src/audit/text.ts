@@ -62,13 +62,13 @@ export function reportText(report: AuditReport, { colour, columns, verbose }: Te
 }
 
 function machineText({ machine, posture }: AuditReport, width: number): string[] {
-  const { confidential, how, because, hypervisor } = machine;
+  const { confidential, how, missing, hypervisor } = machine;
   const kind = machine.virtual === false ? 'bare metal' : machine.virtual === null ? 'machine' : 'virtual machine';
   const answer =
     confidential === 'none'
       ? `no, an ordinary ${kind}${hypervisor === null ? '' : ` (${hypervisor})`}`
       : confidential === 'unknown'
-        ? `not known: ${because ?? 'nothing tells'}`
+        ? `not known${missing === null ? '' : ` (${missing.path}: ${missing.because})`}`
         : `yes, ${CONFIDENTIAL_NAMES[confidential]}`;
   const lines = [
     ...labelled('confidential VM', answer, width, HEAD_INDENT),

@@ -26,7 +26,7 @@ export const memoryChecks: readonly Check[] = [
     reference: REFERENCES.threatModel,
     run: (_observations, machine) => {
       if (machine.confidential === 'unknown') {
-        return unknown('kernel log', machine.because ?? 'not known');
+        return unknown(machine.missing?.path ?? '/proc/cpuinfo', machine.missing?.because ?? 'not known');
       }
       if (machine.virtual === false) return notApplicable('not a virtual machine: there is no host below it');
       const [first, ...more] = machine.how;
