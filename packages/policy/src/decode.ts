@@ -5,6 +5,9 @@ import { policyFile, RULE_LIMIT } from './language.ts';
 import { mergeParts, type PolicyPart } from './merge.ts';
 import type { Policy } from './policy.ts';
 
+/** More of them help nobody; the rest is counted. */
+export const PROBLEM_LIMIT = 100;
+
 /**
  * `documents` are in merge order: the main file, then its drop-ins. Gives a policy exactly when `problems` is empty.
  * Codes: all of `POLICY_ERRORS` but those of YAML text and files.
@@ -26,14 +29,20 @@ export function decodePolicy(documents: readonly Node[]): { readonly policy?: Po
     parts.push({ file: node.at.file, body, keys });
   }
   // Rules of files that do not parse are unknown, so nothing more can be said of the whole.
-  if (problems.length > 0) return { problems: inOrder(problems, documents) };
+  if (problems.length > 0) return { problems: limited(inOrder(problems, documents)) };
   const merged = mergeParts(parts);
   const count = merged.policy?.rules.length ?? 0;
   if (count > RULE_LIMIT) {
     merged.problems.push({ code: 'too-many', message: `${count} rules, more than ${RULE_LIMIT}` });
     return { problems: merged.problems };
   }
-  return merged;
+  return { ...merged, problems: limited(merged.problems) };
+}
+
+function limited(problems: Problem[]): Problem[] {
+  const more = problems.length - PROBLEM_LIMIT;
+  if (more <= 0) return problems;
+  return [...problems.slice(0, PROBLEM_LIMIT), { code: 'too-many', message: `${more} more problems` }];
 }
 
 /** By file (in merge order), line and column, as people read. */

@@ -7,6 +7,7 @@ export const POLICY_ERRORS = {
   'yaml-alias': 'Anchors and aliases (&name, *name) are not read: write the value out.',
   'yaml-merge-key': 'Merge keys (<<) are not read: write the values out.',
   'yaml-tag': 'Tags (!name) are not read: values have the type that they look like.',
+  'yaml-directive': 'Directives (%YAML, %TAG) are not read: policies are YAML 1.2.',
   'yaml-many-documents': 'One file holds one document; `---` may stand only at its start.',
   'yaml-key': 'A key must be plain text.',
   'document-malformed': 'A compiled policy document does not have the shape of one.',

@@ -26,6 +26,7 @@ import { readYaml } from './yaml.ts';
 export function formatPolicy(text: string, file: string, schema: Schema = policyFile.schema): Result<string> {
   const before = readYaml(text, file);
   if (before.node === undefined) return { ok: false, error: before.problems[0] ?? notRead(file) };
+  if (before.node.kind === 'scalar' && before.node.value === null) return { ok: false, error: notRead(file) };
   const document = parseDocument(text, {
     version: '1.2',
     schema: 'core',

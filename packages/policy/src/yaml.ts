@@ -7,6 +7,9 @@ import type { PolicyErrorCode } from './errors.ts';
 /** Characters of one file; a thousand well-commented rules are about a third of it. */
 export const TEXT_LIMIT = 512 * 1024;
 
+/** Of one text. After so many the rest follows from the first. */
+const PROBLEM_LIMIT = 100;
+
 /**
  * YAML 1.2 with the core schema: `no`, `on` and `yes` are text, `0o17` and `0x1f` numbers. Anchors, aliases, merge keys
  * and tags are refused. Gives a node exactly when `problems` is empty. Codes: `yaml-*`.
@@ -35,6 +38,11 @@ export function readYaml(text: string, file: string): { readonly node?: Node; re
       line: before.length,
       column: (before[before.length - 1]?.length ?? 0) + 1,
     });
+    return { problems };
+  }
+  // `%YAML 1.1` would turn `no` into false.
+  if (/^\ufeff?(?:[ \t]*(?:#.*)?\r?\n)*%/.test(text)) {
+    wrong('yaml-directive', 'a directive (%) begins the file', start, 'remove it: this is YAML 1.2');
     return { problems };
   }
   // The parser descends into what it reads: refuse what would exhaust its stack before it starts.
@@ -73,6 +81,7 @@ export function readYaml(text: string, file: string): { readonly node?: Node; re
     const last = problems[problems.length - 1]?.at;
     if (last?.line === where.line && last.column === where.column) continue;
     wrong(tag ? 'yaml-tag' : 'yaml-syntax', plain(error.message), where);
+    if (problems.length >= PROBLEM_LIMIT) break;
   }
   if (second !== undefined) {
     wrong('yaml-many-documents', 'a second document begins here', at(second.range[0]), 'one file, one document');
@@ -80,6 +89,7 @@ export function readYaml(text: string, file: string): { readonly node?: Node; re
   if (problems.length > 0) return { problems };
 
   visit(document, (_key, node) => {
+    if (problems.length >= PROBLEM_LIMIT) return visit.BREAK;
     if (isAlias(node)) {
       wrong('yaml-alias', `alias *${node.source}`, at(node.range?.[0] ?? 0), 'write the value out');
     } else if ((isScalar(node) || isMap(node) || isSeq(node)) && node.range) {
@@ -90,6 +100,7 @@ export function readYaml(text: string, file: string): { readonly node?: Node; re
       if (node.tag !== undefined)
         wrong('yaml-tag', `tag ${node.tag}`, at(node.range[0]), 'tags are not read; remove it');
     }
+    return undefined;
   });
   if (problems.length > 0) return { problems };
 

@@ -30,7 +30,7 @@ export function compile(text: string): CompiledPolicy {
 
 /** A policy of these rules, each in flow style, above the default `disconnected`. */
 export function rules(...list: string[]): string {
-  return `version: 1\nrules:\n${list.map((rule) => `  - ${rule}\n`).join('')}`;
+  return `version: 1\nrules:${list.length === 0 ? ' []' : ''}\n${list.map((rule) => `  - ${rule}\n`).join('')}`;
 }
 
 export const KERNEL: KernelFacts = {
