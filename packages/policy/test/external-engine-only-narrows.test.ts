@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { IDENTITY_TIERS, levelRank, TRUST_LEVELS } from '@airlock/core/level.ts';
 import fc from 'fast-check';
-import { holdForEngine, refusingEngine } from '../src/external/engine.ts';
+import { refusingEngine } from '../src/external/engine.ts';
 import { narrowDecision, printable, readAnswer, refuseDecision } from '../src/external/narrow.ts';
 import { decision, device, inventory } from './external-fixtures.ts';
 
@@ -114,16 +114,6 @@ test('an engine that could not be opened denies what would be connected, with th
   assert.deepEqual([a?.level, a?.reason], ['disconnected', 'external-failed']);
   assert.equal(a?.detail, 'policy.wasm is not what was signed (sign it again) [bundle-tampered]');
   assert.deepEqual(b, off);
-});
-
-test('the boot gate keeps what the machine boots from, and holds the rest for the agent', () => {
-  const [root, nic] = holdForEngine(
-    [decision({ device: 'pci:root' }), decision({ device: 'pci:nic' })],
-    ({ device: id }) => id === 'pci:root',
-    'opa airlock/narrow',
-  );
-  assert.equal(root?.level, 'limited');
-  assert.deepEqual([nic?.level, nic?.reason], ['disconnected', 'external-failed']);
 });
 
 test('the words of an engine cannot steer a terminal', () => {

@@ -28,20 +28,3 @@ export function refusingEngine(name: string, problem: Problem): ExternalEngine {
     close: async () => {},
   };
 }
-
-/**
- * For the boot gate, where no engine runs: devices that the machine needs to boot keep the native verdict until the
- * agent asks the engine; all others that would be connected wait for it, denied (`external-failed`).
- */
-export function holdForEngine(
-  decisions: readonly Decision[],
-  bootCritical: (decision: Decision) => boolean,
-  name: string,
-): Decision[] {
-  const problem: Problem = {
-    code: 'engine-unavailable',
-    message: `${name} does not run in the boot gate; the device waits for the agent`,
-    hint: 'name the device in boot-critical if the machine cannot boot without it',
-  };
-  return decisions.map((decision) => (bootCritical(decision) ? decision : refuseDecision(decision, problem)));
-}

@@ -22,6 +22,5 @@ export const EXTERNAL_ERRORS = {
   'engine-crashed': 'The engine failed while it decided: a trap, a limit, a conflict of rules, a missing built-in.',
   'engine-answer-wrong': 'The engine answered something that is not {level?, deny?, reason?}.',
   'engine-closed': 'The engine was asked after it was closed.',
-  'engine-unavailable': 'Nothing here can run the external engine that the policy names; the boot gate cannot.',
   'external-file-unreadable': 'The bundle or its verification key, as the policy names them, could not be read.',
 } as const satisfies ErrorCatalogue;

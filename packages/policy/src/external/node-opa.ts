@@ -31,6 +31,8 @@ export interface BundleOptions {
   readonly memory?: number;
 }
 
+/** Beside this file with the same ending; who bundles this file (esbuild) makes opa-worker.ts an entry point as well. */
+const WORKER = `./opa-worker${/\.[a-z]+$/.exec(import.meta.url)?.[0] ?? '.ts'}`;
 const PAGE = 65_536;
 /** Devices describe themselves in far less; more is not worth a policy's time. */
 const INPUT_LIMIT = 262_144;
@@ -78,7 +80,12 @@ class OpaEngine implements ExternalEngine {
     if (this.#thread !== null) return ok(this.#thread);
     const { wasm, data } = this.#bundle;
     const pages = Math.max(1, Math.floor((this.#options.memory ?? 64 << 20) / PAGE));
-    const thread = startThread({ wasm, data, entrypoint: this.#options.entrypoint, pages });
+    let thread: Thread;
+    try {
+      thread = startThread({ wasm, data, entrypoint: this.#options.entrypoint, pages });
+    } catch (error) {
+      return fail('engine-not-started', `there is no thread for the policy: ${printable(String(error))}`);
+    }
     const ready = await thread.next(this.#options.startTimeout ?? 10_000);
     if (ready.ok && ready.value.kind === 'ready') {
       this.#thread = thread;
@@ -94,8 +101,13 @@ class OpaEngine implements ExternalEngine {
   }
 
   narrow(decisions: readonly Decision[], inventory: Inventory, claims: Claims): Promise<Decision[]> {
-    const turn = this.#turn.then(() => this.#narrowAll(decisions, inventory, claims));
-    this.#turn = turn.catch(() => {});
+    const turn = this.#turn
+      .then(() => this.#narrowAll(decisions, inventory, claims))
+      .catch((error: unknown) => {
+        const problem = { code: 'engine-crashed', message: `${this.name}: ${printable(String(error))}` };
+        return decisions.map((decision) => refuseDecision(decision, problem));
+      });
+    this.#turn = turn;
     return turn;
   }
 
@@ -179,7 +191,7 @@ interface Thread {
 function startThread(policy: Omit<WorkerInput, 'port'>): Thread {
   const { port1: port, port2 } = new MessageChannel();
   const workerData: WorkerInput = { ...policy, port: port2 };
-  const worker = new Worker(new URL('./opa-worker.ts', import.meta.url), {
+  const worker = new Worker(new URL(WORKER, import.meta.url), {
     workerData,
     transferList: [port2],
     // JavaScript's own memory; the policy's is bounded by `pages`.
