@@ -123,8 +123,12 @@ async function readThrough(hand: WindowHand, words: number): Promise<Result<Offe
   return result.ok && !restored.ok ? restored : result;
 }
 
+/** A selector that no device has features for. */
+const NOWHERE = 0x5a5a;
+
 async function readWords(hand: WindowHand, words: number, selected: number): Promise<Result<Offered>> {
   const bits: number[] = [];
+  let parrot = true;
   for (let word = 0; word < words; word++) {
     if (word !== 0 || selected !== 0) {
       const written = await hand.write(FEATURE_SELECT, word);
@@ -141,8 +145,15 @@ async function readWords(hand: WindowHand, words: number, selected: number): Pro
     const value = await hand.read(FEATURE);
     if (!value.ok) return value;
     for (let bit = 0; bit < 32; bit++) if ((value.value >>> bit) & 1) bits.push(word * 32 + bit);
+    parrot &&= value.value === word;
   }
-  return ok({ bits });
+  if (!parrot) return ok({ bits });
+  // Each word reads as its own number: a device with VERSION_1 alone, or memory with no device behind it.
+  const written = await hand.write(FEATURE_SELECT, NOWHERE);
+  if (!written.ok) return written;
+  const value = await hand.read(FEATURE);
+  if (!value.ok) return value;
+  return value.value === NOWHERE ? fail('probe-lied', 'the window gives back whatever was written last') : ok({ bits });
 }
 
 function le32(value: number): Uint8Array {

@@ -10,8 +10,14 @@ import type { Draft } from './pci.ts';
  * and (`full`) the status. Unbound, `features` is all zeros or what an earlier driver left: nothing is taken from it.
  */
 export async function joinVirtio(reader: DeviceReader, entry: BusEntry, carrier: Draft, full: boolean): Promise<void> {
+  const overPci = carrier.nodes[0]?.bus === 'pci';
+  if (overPci) {
+    // Its own ids may not have been readable; what lies below it shows what it is.
+    carrier.bus = 'virtio';
+    carrier.transport = 'pci';
+  }
   const id = await reader.value('device', (text) => parseHex(text, 4), 'needed');
-  const vendor = carrier.transport === 'pci' ? undefined : await reader.value('vendor', (text) => parseHex(text, 8));
+  const vendor = overPci ? undefined : await reader.value('vendor', (text) => parseHex(text, 8));
   const driver = await reader.driver();
   carrier.nodes = [...carrier.nodes, { bus: 'virtio', name: entry.name, driver }];
   if (id !== undefined && id !== 0) {
@@ -21,7 +27,7 @@ export async function joinVirtio(reader: DeviceReader, entry: BusEntry, carrier:
     // Drivers match on this id, so it is the one that counts.
     carrier.virtioId = id;
     carrier.type = virtioTypeName(id);
-    if (carrier.transport !== 'pci') carrier.device = id;
+    if (!overPci) carrier.device = id;
   }
   if (vendor !== undefined) carrier.vendor = vendor;
   if (driver === null) return;
