@@ -3,12 +3,13 @@
  * and (when it enforces) makes it right and reads it back. Turns never overlap; `turns.ts` says when they run.
  */
 import type { Decision } from '@airlock/core/decision.ts';
-import type { Device, Inventory } from '@airlock/core/device.ts';
+import { type Device, type Inventory, isBound } from '@airlock/core/device.ts';
 import type { EventBody } from '@airlock/core/event.ts';
+import { isConnected } from '@airlock/core/level.ts';
 import type { Enforcement, Outcome } from '@airlock/core/plan.ts';
 import { ok, type Problem, type Result } from '@airlock/core/result.ts';
 import { readInventory } from '@airlock/linux/inventory.ts';
-import { fingerprintOf, matchFingerprint } from '@airlock/policy/grant.ts';
+import { fingerprintOf, type Grant, matchFingerprint } from '@airlock/policy/grant.ts';
 import type { Hands } from '../apply.ts';
 import { type Enforced, enforce } from '../enforce.ts';
 import { changesBetween } from './changes.ts';
@@ -18,6 +19,7 @@ import type { Earlier } from './earlier.ts';
 import { loadGrants, saveGrants, savePermanentGrants } from './grant-store.ts';
 import { completeFingerprints, endByDeparture, endByTime, type GrantRecord, nextEnd } from './grants.ts';
 import { type Judge, type Judgement, withoutSilent } from './judge.ts';
+import { knownFacts } from './known-facts.ts';
 import { STATE } from './state.ts';
 import type { Occasion } from './turns.ts';
 
@@ -66,6 +68,14 @@ export interface Keeper {
   nextEnd(): number | undefined;
 }
 
+/** Reasons that lie outside the device, and may be gone with the next look. */
+const PASSING: ReadonlySet<Decision['reason']> = new Set([
+  'platform-requirement-failed',
+  'operator-blocked',
+  'external-narrowed',
+  'external-failed',
+]);
+
 export function startKeeper(parts: KeeperParts): Keeper {
   const { hands, judge, note, enforcing } = parts;
   const { files } = hands;
@@ -84,6 +94,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
   const steps = new Map<string, string>();
   const refused = new Map<string, Decision>();
   const owed = new Map<string, number>();
+  const facts = knownFacts(parts.earlier.decisions);
 
   /** A problem is said once, when it comes, and forgotten when it goes. */
   function trouble(key: string, problem: Problem | null): void {
@@ -141,6 +152,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
     }
     for (const id of gone) {
       for (const memory of [refused, owed, decided, outcomes, violations]) memory.delete(id);
+      facts.forget(id);
       for (const key of steps.keys()) if (key.startsWith(`${id} `)) steps.delete(key);
     }
     const changes = inventory === undefined ? parts.earlier.changes(now) : changesBetween(inventory, now);
@@ -173,7 +185,25 @@ export function startKeeper(parts: KeeperParts): Keeper {
       }
       if (wrong.length > 0) violations.set(device.id, detail);
       else violations.delete(device.id);
+      // What a bound device has shown of itself is not forgotten when it is unbound: it would be bound to look again.
+      if (enforcing && isBound(device) && !isConnected(decision.level) && !PASSING.has(decision.reason)) {
+        refused.set(device.id, decision);
+      }
     }
+  }
+
+  async function judgeHeld(seen: Inventory, live: readonly Grant[]): Promise<Judgement> {
+    const judgement = await judge(seen, live);
+    const held = (decisions: readonly Decision[]) =>
+      decisions.map((decision, i) => {
+        const device = seen.devices[i];
+        return device?.id === decision.device ? facts.hold(device, decision, judgement['before-bind'][i]) : decision;
+      });
+    return {
+      'before-bind': held(judgement['before-bind']),
+      'after-bind': held(judgement['after-bind']),
+      seen: held(judgement.seen),
+    };
   }
 
   /** One run of the loop. `act` false looks only. */
@@ -191,14 +221,15 @@ export function startKeeper(parts: KeeperParts): Keeper {
         else note(event);
       },
       look: async (probe) => {
-        const seen = await readInventory(files, { probe: probe && act });
-        if (!seen.ok) return seen;
-        if (fresh) await notice(seen.value, occasion);
-        const judgement = await judge(seen.value, withoutSilent(grants, seen.value, owed, uptime ?? 0));
-        judgements.set(seen.value, judgement);
-        if (fresh) accuse(seen.value, judgement);
+        const read = await readInventory(files, { probe: probe && act });
+        if (!read.ok) return read;
+        if (fresh) await notice(read.value, occasion);
+        const seen = facts.complete(read.value);
+        const judgement = await judgeHeld(seen, withoutSilent(grants, seen, owed, uptime ?? 0));
+        judgements.set(seen, judgement);
+        if (fresh) accuse(seen, judgement);
         fresh = false;
-        return seen;
+        return ok(seen);
       },
       decide: (seen, phase) => {
         const judgement = judgements.get(seen);
