@@ -123,9 +123,13 @@ function fillRoot(cache: Cache, tree: string, cli: readonly Chunk[]): void {
     const source = join(CHECKOUT, 'node_modules', name);
     if (existsSync(source)) copyPackage(source, join(tree, 'usr/lib/airlock/node_modules', name));
   }
-  writeFileSync(join(tree, 'usr/bin/airlock'), '#!/bin/sh\nexec /usr/bin/node /usr/lib/airlock/airlock.mjs "$@"\n', {
-    mode: 0o755,
-  });
+  writeFileSync(
+    join(tree, 'usr/bin/airlock'),
+    '#!/bin/sh\nUV_THREADPOOL_SIZE=32 exec /usr/bin/node /usr/lib/airlock/airlock.mjs "$@"\n',
+    {
+      mode: 0o755,
+    },
+  );
   writeFileSync(join(tree, 'sbin/init'), GUEST_INIT, { mode: 0o755 });
   writeFileSync(join(tree, 'etc/lab/channel'), CHANNEL_SCRIPT, { mode: 0o755 });
   writeFileSync(join(tree, 'etc/lab/on-uevent'), ON_UEVENT, { mode: 0o755 });

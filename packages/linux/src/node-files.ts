@@ -18,6 +18,12 @@ export interface NodeFilesOptions {
   readonly writes?: 'nothing' | 'state' | 'everything';
 }
 
+/**
+ * A time limit is counted in this many ticks of our own event loop, so that time in which this process did not run (a
+ * machine that starts up, or is short of processors) is not held against a device.
+ */
+const TICKS = 10;
+
 const STATE = ['/run/airlock/', '/var/lib/airlock/', '/etc/airlock/'];
 
 export function nodeFiles(options: NodeFilesOptions = {}): Files {
@@ -39,13 +45,17 @@ export function nodeFiles(options: NodeFilesOptions = {}): Files {
   /** Runs `work`, gives up after the time limit. The thread that the kernel holds is left behind. */
   async function timed<T>(path: string, work: () => Promise<Result<T>>): Promise<Result<T>> {
     let timer: NodeJS.Timeout | undefined;
+    let ticks = 0;
     const late = new Promise<Result<T>>((resolve) => {
-      timer = setTimeout(() => resolve(fail('file-timeout', `${path}: no answer in ${timeout} ms`)), timeout);
+      timer = setInterval(() => {
+        ticks += 1;
+        if (ticks >= TICKS) resolve(fail('file-timeout', `${path}: no answer in ${timeout} ms`));
+      }, timeout / TICKS);
     });
     try {
       return await Promise.race([work().catch((error: unknown) => fromErrno(path, error)), late]);
     } finally {
-      clearTimeout(timer);
+      clearInterval(timer);
     }
   }
 
