@@ -27,7 +27,8 @@ export function formatPolicy(text: string, file: string, schema: Schema = policy
   const before = readYaml(text, file);
   if (before.node === undefined) return { ok: false, error: before.problems[0] ?? notRead(file) };
   if (before.node.kind === 'scalar' && before.node.value === null) return { ok: false, error: notRead(file) };
-  const document = parseDocument(text, {
+  const [head, rest] = splitHead(text);
+  const document = parseDocument(rest, {
     version: '1.2',
     schema: 'core',
     merge: false,
@@ -36,7 +37,7 @@ export function formatPolicy(text: string, file: string, schema: Schema = policy
     customTags: houseTags,
   });
   sortKeys(document.contents, schema);
-  const result = layOut(document);
+  const result = layOut(head, document);
   const after = readYaml(result, file);
   if (after.node === undefined || meaning(after.node) !== meaning(before.node)) {
     return fail('yaml-syntax', `${file}: cannot be laid out without changing what it says`, {
@@ -73,7 +74,27 @@ function houseTags(tags: Tags): Tags {
   }) as Tags;
 }
 
-function layOut(document: Document.Parsed): string {
+/**
+ * A comment belongs to the key below it and moves with it; what is parted from the first key by an empty line, and the
+ * line that tells editors the schema, belong to the file and stay at its top.
+ */
+function splitHead(text: string): readonly [head: string, rest: string] {
+  const lines = text.split('\n');
+  const end = lines.findIndex((line) => !/^[ \t]*(#.*)?\r?$/.test(line));
+  const leading = lines.slice(0, end === -1 ? 0 : end);
+  const empty = leading.findLastIndex((line) => line.trim() === '');
+  const editor = leading.findLastIndex((line) => /^[ \t]*# *yaml-language-server:/.test(line));
+  const cut = Math.max(empty, editor) + 1;
+  return [
+    leading
+      .slice(0, cut)
+      .map((line) => `${line.trim()}\n`)
+      .join(''),
+    lines.slice(cut).join('\n'),
+  ];
+}
+
+function layOut(head: string, document: Document.Parsed): string {
   const text = document.toString({
     indent: 2,
     indentSeq: true,
@@ -82,11 +103,12 @@ function layOut(document: Document.Parsed): string {
     flowCollectionPadding: true,
     nullStr: '~',
   });
-  return text
+  return `${head}${text}`
     .split('\n')
     .map((line) => line.trimEnd())
     .join('\n')
     .replace(/\n{3,}/g, '\n\n')
+    .replace(/^\n+/, '')
     .replace(/\n*$/, '\n');
 }
 

@@ -7,8 +7,9 @@ import type { Mode } from './policy.ts';
 interface Draft {
   readonly id: string;
   readonly match: readonly string[];
-  readonly features: readonly string[];
-  readonly comments: readonly string[];
+  /** Of each of the devices, where they are known. */
+  readonly negotiated: (readonly string[])[];
+  comments: readonly string[];
   readonly disk: boolean;
   devices: string[];
 }
@@ -31,10 +32,14 @@ export function generatePolicy(inventory: Inventory, options: { readonly mode?: 
     const same = drafts.find((one) => one.match.join() === draft.match.join());
     if (same !== undefined) {
       same.devices.push(device.id);
+      same.negotiated.push(...draft.negotiated);
+      same.comments = [...new Set([...same.comments, ...draft.comments])];
       continue;
     }
     drafts.push({ ...draft, id: unique(draft.id, used) });
   }
+  // A rule that asks for more comes first, else a broader one would decide its device.
+  drafts.sort((a, b) => b.match.length - a.match.length);
   const disks = drafts.filter((draft) => draft.disk);
   const lines = [
     '# yaml-language-server: $schema=../schema/policy.schema.json',
@@ -62,7 +67,8 @@ export function generatePolicy(inventory: Inventory, options: { readonly mode?: 
     lines.push(`  # ${shown}${more}`);
     for (const one of draft.comments) lines.push(`  # ${one}`);
     lines.push(`  - id: ${draft.id}`, `    match: { ${draft.match.join(', ')} }`, '    level: limited');
-    if (draft.features.length > 0) lines.push(`    features: { ${draft.features.join(', ')} }`);
+    const features = featuresOf(draft.negotiated);
+    if (features.length > 0) lines.push(`    features: { ${features.join(', ')} }`);
   }
   if (unused.length > 0) {
     lines.push('', '# Without a driver when this was made, so disconnected by the default:');
@@ -76,7 +82,8 @@ export function generatePolicy(inventory: Inventory, options: { readonly mode?: 
 
 function draftFor(device: Device): Draft {
   const comments: string[] = [];
-  const features: string[] = [];
+  const negotiated = device.features?.negotiated ?? [];
+  const seen = negotiated.length === 0 ? [] : [negotiated];
   const match: string[] = [`bus: ${device.bus}`];
   let id = device.type ?? device.bus;
   let disk = device.interfaces.some((name) => name.startsWith('block/') || name.startsWith('nvme/'));
@@ -85,26 +92,22 @@ function draftFor(device: Device): Draft {
     return {
       id: 'bridges',
       match: ['bus: pci', 'class: bridge'],
-      features,
+      negotiated: [],
       comments: ['Bridges do no DMA of their own; what is behind them is decided by itself.'],
       disk: false,
       devices: [device.id],
     };
   }
   if (device.bus === 'virtio') {
-    if (device.virtioId !== undefined) match.push(`type: ${virtioType(device)}`);
+    if (isId(device.virtioId) && device.virtioId > 0) match.push(`type: ${virtioType(device)}`);
     else if (device.transport !== null) match.push(`transport: ${device.transport}`);
     disk ||= device.virtioId === 2;
-    const negotiated = device.features?.negotiated ?? [];
-    const needed = ['VERSION_1', 'ACCESS_PLATFORM'].filter((name) => negotiated.includes(name));
-    if (needed.length > 0) features.push(`require: [${needed.join(', ')}]`);
-    if (negotiated.length > 0 && !negotiated.includes('RING_PACKED')) features.push('forbid: [RING_PACKED]');
     if (negotiated.length > 0 && !negotiated.includes('ACCESS_PLATFORM')) {
       comments.push('It ran without ACCESS_PLATFORM: its memory accesses were not bounced.');
     }
-  } else if (device.vendor !== undefined && device.device !== undefined) {
+  } else if (isId(device.vendor) && isId(device.device)) {
     match.push(`vendor: ${hex(device.vendor)}`, `device: ${hex(device.device)}`);
-    if (device.subsystem) {
+    if (device.subsystem && isId(device.subsystem.vendor) && isId(device.subsystem.device)) {
       match.push(`subsystem: { vendor: ${hex(device.subsystem.vendor)}, device: ${hex(device.subsystem.device)} }`);
     }
     if (typeof device.class === 'number' && device.bus === 'pci') {
@@ -124,7 +127,22 @@ function draftFor(device: Device): Draft {
     comments.push('It shows no serial number: another disk of this kind would be taken as well.');
   }
   match.push('hotplugged: false');
-  return { id: slug(id), match, features, comments, disk, devices: [device.id] };
+  return { id: slug(id), match, negotiated: seen, comments, disk, devices: [device.id] };
+}
+
+/** What holds for every device that the rule was made from. */
+function featuresOf(negotiated: readonly (readonly string[])[]): string[] {
+  if (negotiated.length === 0) return [];
+  const needed = ['VERSION_1', 'ACCESS_PLATFORM'].filter((name) => negotiated.every((list) => list.includes(name)));
+  return [
+    ...(needed.length > 0 ? [`require: [${needed.join(', ')}]`] : []),
+    ...(negotiated.some((list) => list.includes('RING_PACKED')) ? [] : ['forbid: [RING_PACKED]']),
+  ];
+}
+
+/** What the language can write; nothing else is ever read from a kernel. */
+function isId(value: number | undefined): value is number {
+  return value !== undefined && value >= 0 && value <= 0xffff;
 }
 
 function isBridge(device: Device): boolean {
