@@ -71,7 +71,7 @@ export class BouncePool {
       total += count;
     }
     const fits = total > 0 && total <= SLICES_LIMIT && bytes <= region.bytes.length;
-    if (!fits || !Number.isSafeInteger(address) || address < 0 || address % 16 !== 0 || address + bytes > 2 ** 53) {
+    if (!fits || !Number.isSafeInteger(address) || address < 0 || address % 16 !== 0 || bytes > 2 ** 53 - address) {
       return fail('bounce-pool-invalid', `${total} slices, ${bytes} bytes in ${region.bytes.length} at ${address}`);
     }
     return ok(new BouncePool(region, address, sorted, total));

@@ -28,7 +28,7 @@ export class Staging {
       return;
     }
     // Written so that NaN, fractions and negative numbers fail too.
-    if (!(address >= 0 && length > 0 && length < CHAIN_BYTES_LIMIT && address + length <= ADDRESS_LIMIT)) {
+    if (!(address >= 0 && length > 0 && length < CHAIN_BYTES_LIMIT && length <= ADDRESS_LIMIT - address)) {
       this.wrong = INVALID;
       return;
     }
