@@ -1,6 +1,7 @@
 /** `airlock`: finds the verb, parses its options, runs it, turns what comes back into an exit code. */
 import { parseArgs } from 'node:util';
 import { nearest } from '@airlock/core/nearest.ts';
+import { leave } from '@airlock/transport/leave.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from './verb.ts';
 
 /** Loaded when used, so that `airlock list` does not pay for the lab. Order is that of the help text. */
@@ -123,7 +124,7 @@ async function main(): Promise<void> {
   };
   const code = await run(context, process.argv.slice(2));
   // Reads that the kernel holds must not hold us: leave once what was written is out.
-  process.stdout.write('', () => process.exit(code));
+  process.stdout.write('', () => leave(code));
 }
 
 if (import.meta.main) await main();
