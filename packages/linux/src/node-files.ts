@@ -79,7 +79,8 @@ export function nodeFiles(options: NodeFilesOptions = {}): Files {
     let total = 0;
     while (total < length) {
       const chunk = new Uint8Array(Math.min(length - total, READ_LIMIT));
-      const { bytesRead } = await handle.read(chunk, 0, chunk.length, offset + total);
+      // From the start without a position: files that cannot seek (swiotlb's in debugfs) refuse pread with ESPIPE.
+      const { bytesRead } = await handle.read(chunk, 0, chunk.length, offset === 0 ? null : offset + total);
       if (bytesRead === 0) break;
       chunks.push(chunk.subarray(0, bytesRead));
       total += bytesRead;
