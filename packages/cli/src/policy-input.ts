@@ -88,6 +88,22 @@ export function onceStdin(...paths: readonly (string | undefined)[]): void {
   if (paths.filter((path) => path === '-').length > 1) throw new UsageError('only one input can be - (standard input)');
 }
 
+/**
+ * The machine as the gate will see it at the next boot: what is there, was there. For inventories of machines on which
+ * no gate ran, whose devices else all count as hot-plugged.
+ */
+export function atBoot(inventory: Inventory): Inventory {
+  return { ...inventory, devices: inventory.devices.map((device) => ({ ...device, origin: 'boot' })) };
+}
+
+/** Says so where the absence of a gate decides more than the policy does. */
+export function noteUnseenBoot(context: Context, verb: string, inventory: Inventory): void {
+  if (inventory.devices.length === 0 || inventory.devices.some((device) => device.origin !== undefined)) return;
+  context.stderr(
+    `airlock ${verb}: no gate saw this machine boot, so every device counts as hot-plugged; --at-boot takes what is there as there at boot\n`,
+  );
+}
+
 /** Names of the files in the policy's own folder; undefined when there is none. */
 export async function besidePolicy(context: Context, path: string): Promise<readonly string[] | undefined> {
   if (path === '-') return undefined;

@@ -5,7 +5,7 @@ import { pciClassName } from '@airlock/core/pci-class.ts';
 import type { Mode } from './policy.ts';
 
 interface Draft {
-  readonly id: string;
+  id: string;
   readonly match: readonly string[];
   /** Of each of the devices, where they are known. */
   readonly negotiated: (readonly string[])[];
@@ -36,10 +36,11 @@ export function generatePolicy(inventory: Inventory, options: { readonly mode?: 
       same.comments = [...new Set([...same.comments, ...draft.comments])];
       continue;
     }
-    drafts.push({ ...draft, id: unique(draft.id, used) });
+    drafts.push(draft);
   }
   // A rule that asks for more comes first, else a broader one would decide its device.
   drafts.sort((a, b) => b.match.length - a.match.length);
+  for (const draft of drafts) draft.id = unique(draft.id, used);
   const disks = drafts.filter((draft) => draft.disk);
   const lines = [
     '# yaml-language-server: $schema=../schema/policy.schema.json',

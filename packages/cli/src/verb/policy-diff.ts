@@ -3,22 +3,23 @@ import { formatProblem } from '@airlock/core/result.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import { type Difference, diffPolicies, type RecordedMachine } from '@airlock/policy/diff.ts';
 import { alignRows, paintFor } from '../device-view.ts';
-import { needPolicy, onceStdin, readInventoryFile } from '../policy-input.ts';
+import { atBoot, needPolicy, noteUnseenBoot, onceStdin, readInventoryFile } from '../policy-input.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
   name: 'policy diff',
   summary: 'which devices of recorded machines a new policy would treat otherwise',
-  usage: 'OLD NEW --inventory FILE... [--json]',
+  usage: 'OLD NEW --inventory FILE... [--at-boot] [--json]',
   help: `
   --inventory FILE  a machine, as airlock list --json prints it; may be given several times
+  --at-boot         as at the next boot: what is there was there when the gate looked first
   --json            one device a line, with both decisions
 
 Exit code 1 when any device would gain or lose access; another rule that gives the same level is only shown.
 
   airlock policy diff policy.yaml new.yaml --inventory web1.json --inventory web2.json
 `,
-  options: { inventory: { type: 'string', multiple: true }, json: { type: 'boolean' } },
+  options: { inventory: { type: 'string', multiple: true }, json: { type: 'boolean' }, 'at-boot': { type: 'boolean' } },
   run,
 };
 
@@ -40,7 +41,9 @@ async function run(context: Context, values: Values, positionals: readonly strin
       context.stderr(`airlock policy diff: ${printable(formatProblem(inventory.error))}\n`);
       return EXIT.usage;
     }
-    machines.push({ name, inventory: inventory.value });
+    const machine = values['at-boot'] === true ? atBoot(inventory.value) : inventory.value;
+    noteUnseenBoot(context, 'policy diff', machine);
+    machines.push({ name, inventory: machine });
   }
   const differences = diffPolicies(old, now, machines);
   const moved = differences.filter((one) => one.change !== 'same-level');

@@ -5,16 +5,25 @@ import { formatProblem } from '@airlock/core/result.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import { decide } from '@airlock/policy/decide.ts';
 import { alignRows, paintFor, whatIs } from '../device-view.ts';
-import { needOption, needPolicy, onceStdin, readClaimsFile, readInventoryFile } from '../policy-input.ts';
+import {
+  atBoot,
+  needOption,
+  needPolicy,
+  noteUnseenBoot,
+  onceStdin,
+  readClaimsFile,
+  readInventoryFile,
+} from '../policy-input.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
   name: 'policy eval',
   summary: 'what a policy decides about every device of a recorded machine',
-  usage: '--inventory FILE [--claims FILE] [--after-bind] [--json] POLICY',
+  usage: '--inventory FILE [--claims FILE] [--at-boot] [--after-bind] [--json] POLICY',
   help: `
   --inventory FILE  a machine, as airlock list --json prints it
   --claims FILE     what is known of identities: { "DEVICE": { "tier": "bound", "roots": ["a.pem"] } }
+  --at-boot         as at the next boot: what is there was there when the gate looked first
   --after-bind      as after binding: what is still unknown counts against a device
   --json            one decision a line, with all inputs
 
@@ -26,6 +35,7 @@ A level with * is provisional: it stands only until the facts beside it can be s
     inventory: { type: 'string' },
     claims: { type: 'string' },
     'after-bind': { type: 'boolean' },
+    'at-boot': { type: 'boolean' },
     json: { type: 'boolean' },
   },
   run,
@@ -47,7 +57,9 @@ async function run(context: Context, values: Values, positionals: readonly strin
     return EXIT.usage;
   }
   if (!inventory.ok) return EXIT.usage;
-  const decisions = decide(policy, inventory.value, claims?.ok ? claims.value : {}, {
+  const machine = values['at-boot'] === true ? atBoot(inventory.value) : inventory.value;
+  noteUnseenBoot(context, 'policy eval', machine);
+  const decisions = decide(policy, machine, claims?.ok ? claims.value : {}, {
     phase: values['after-bind'] === true ? 'after-bind' : 'before-bind',
   });
   if (values['json'] === true) {
@@ -55,7 +67,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
     return EXIT.fine;
   }
   const paint = paintFor(context.terminal);
-  const devices = inventory.value.devices;
+  const devices = machine.devices;
   const rows = decisions.map((decision, index) => {
     const device = devices[index];
     return [

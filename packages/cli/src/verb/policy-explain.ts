@@ -7,17 +7,26 @@ import { printable } from '@airlock/linux/attribute.ts';
 import { decide } from '@airlock/policy/decide.ts';
 import { show } from '@airlock/policy/explanation.ts';
 import { alignRows, type Paint, paintFor, whatIs } from '../device-view.ts';
-import { needOption, needPolicy, onceStdin, readClaimsFile, readInventoryFile } from '../policy-input.ts';
+import {
+  atBoot,
+  needOption,
+  needPolicy,
+  noteUnseenBoot,
+  onceStdin,
+  readClaimsFile,
+  readInventoryFile,
+} from '../policy-input.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
   name: 'policy explain',
   summary: 'why a device gets the level that it gets, and what would change it',
-  usage: '--device X --inventory FILE [--claims FILE] [--after-bind] [--json] POLICY',
+  usage: '--device X --inventory FILE [--claims FILE] [--at-boot] [--after-bind] [--json] POLICY',
   help: `
   --device X        id of a device, or a part of one that only it has (00:03.0, vda)
   --inventory FILE  a machine, as airlock list --json prints it
   --claims FILE     what is known of identities: { "DEVICE": { "tier": "bound", "roots": ["a.pem"] } }
+  --at-boot         as at the next boot: what is there was there when the gate looked first
   --after-bind      as after binding: what is still unknown counts against the device
   --json            the decision as JSON
 
@@ -28,6 +37,7 @@ export const verb: Verb = {
     inventory: { type: 'string' },
     claims: { type: 'string' },
     'after-bind': { type: 'boolean' },
+    'at-boot': { type: 'boolean' },
     json: { type: 'boolean' },
   },
   run,
@@ -50,8 +60,10 @@ async function run(context: Context, values: Values, positionals: readonly strin
     return EXIT.usage;
   }
   if (!inventory.ok) return EXIT.usage;
-  const device = findDevice(inventory.value, wanted);
-  const decision = decide(policy, inventory.value, claims?.ok ? claims.value : {}, {
+  const machine = values['at-boot'] === true ? atBoot(inventory.value) : inventory.value;
+  noteUnseenBoot(context, 'policy explain', machine);
+  const device = findDevice(machine, wanted);
+  const decision = decide(policy, machine, claims?.ok ? claims.value : {}, {
     phase: values['after-bind'] === true ? 'after-bind' : 'before-bind',
   }).find((one) => one.device === device.id);
   if (decision === undefined) throw new UsageError(`no decision about ${device.id}`);
