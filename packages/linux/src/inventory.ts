@@ -110,7 +110,7 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
   const byPath = new Map(items.map((item) => [item.draft.path, item]));
   const joined = await mapBounded(virtio.value, WIDTH, async (entry): Promise<readonly [string, Item]> => {
     const folder = folderOf(entry.path);
-    const carrier = byPath.get(folder) ?? orphan(entry, folder, open);
+    const carrier = byPath.get(folder) ?? (await orphan(entry, folder, open));
     await joinVirtio(part(entry, carrier.reader), entry, carrier.draft, full);
     return [entry.path, carrier];
   });
@@ -171,7 +171,7 @@ function nameOf(path: string): string {
 }
 
 /** A virtio device whose carrier is on none of the buses read above: s390 channel I/O, or something unheard of. */
-function orphan(entry: BusEntry, folder: string, open: (path: string) => DeviceReader): Item {
+async function orphan(entry: BusEntry, folder: string, open: (path: string) => DeviceReader): Promise<Item> {
   const ccw = /^[0-9a-f]\.[0-9a-f]\.[0-9a-f]{4}$/.test(nameOf(folder));
   const path = ccw ? folder : entry.path;
   const reader = open(path);
@@ -181,7 +181,7 @@ function orphan(entry: BusEntry, folder: string, open: (path: string) => DeviceR
     transport: ccw ? 'ccw' : null,
     location: nameOf(path),
     path,
-    nodes: ccw ? [{ bus: 'ccw', name: nameOf(folder), driver: 'virtio_ccw' }] : [],
+    nodes: ccw ? [{ bus: 'ccw', name: nameOf(folder), driver: await reader.driver() }] : [],
     type: null,
     interfaces: [],
     faults: reader.faults,
