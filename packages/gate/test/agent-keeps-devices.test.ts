@@ -145,3 +145,61 @@ test('an inventory that cannot be read is told once and does not end the agent',
   const whole = await settle();
   assert.deepEqual(whole.problems, []);
 });
+
+test('a function that was plugged in is held before the machine is looked at, and bound again where it is allowed', async (t) => {
+  const machine = fakeMachine([ROOT_DISK], { autobinds: true });
+  const { agent, settle, of } = await startAgent(machine, { gap: 50 });
+  t.after(() => agent.close('test'));
+  // Nobody can look at anything, for as long as this holds.
+  const { list } = machine.files;
+  let open = (): void => undefined;
+  const closed = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  Object.assign(machine.files, {
+    list: async (path: string) => {
+      await closed;
+      return list(path);
+    },
+  });
+  machine.plug(NVME);
+  machine.plug(NIC);
+  for (let i = 0; i < 50 && machine.driverOf(NVME.slot) !== null; i++) await new Promise((go) => setTimeout(go, 1));
+  assert.equal(machine.driverOf(NVME.slot), null);
+  assert.equal(machine.files.tree.get('/sys/devices/pci0000:00/0000:00:08.0/driver_override'), 'none');
+  open();
+  await settle();
+  assert.equal(machine.driverOf(NIC.slot), 'virtio_net');
+  assert.equal(machine.driverOf(NVME.slot), null);
+  assert.match(
+    of('violation')
+      .map(({ detail }) => detail)
+      .join(),
+    /the kernel bound it to nvme before anybody decided/,
+  );
+});
+
+test('a synthetic add event of a device that is known takes nothing from it', async (t) => {
+  const machine = fakeMachine([ROOT_DISK, NIC]);
+  const { agent, settle } = await startAgent(machine);
+  t.after(() => agent.close('test'));
+  const writes = machine.files.writes.length;
+  for (const one of [ROOT_DISK, NIC]) machine.uevents.sendUevent('add', `/devices/pci0000:00/${one.slot}`, 'pci');
+  machine.uevents.sendUevent('add', '/devices/pci0000:00/0000:00:1f.9', 'pci');
+  machine.uevents.sendUevent('add', '/devices/pci0000:00/..', 'pci');
+  await settle();
+  assert.deepEqual(machine.files.writes.slice(writes), []);
+});
+
+test('a bus that was made to bind by itself again is stopped, and that is told', async (t) => {
+  const machine = fakeMachine([ROOT_DISK, NIC]);
+  const { agent, settle, of } = await startAgent(machine);
+  t.after(() => agent.close('test'));
+  machine.files.tree.set('/sys/bus/virtio/drivers_autoprobe', '1\n');
+  await settle();
+  assert.match(String(machine.files.tree.get('/sys/bus/virtio/drivers_autoprobe')), /^0/);
+  assert.deepEqual(
+    of('violation').map(({ device }) => device),
+    ['bus:virtio'],
+  );
+});

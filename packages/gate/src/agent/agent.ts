@@ -9,10 +9,11 @@ import type { Request } from './control-protocol.ts';
 import type { DecisionLog } from './decision-log.ts';
 import { type KeeperParts, startKeeper } from './keeper.ts';
 import { operate } from './operator.ts';
+import { startSeizing } from './seize.ts';
 import { deviceStatuses, grantStatuses, type Status } from './status.ts';
 import { type Occasion, startTurns } from './turns.ts';
 
-export interface AgentParts extends Omit<KeeperParts, 'note'> {
+export interface AgentParts extends Omit<KeeperParts, 'note' | 'seizedFrom'> {
   readonly log: DecisionLog;
   readonly source: UeventSource;
   /** The policy's mode and files, for status. */
@@ -49,7 +50,13 @@ const LONGEST_TIMER = 2 ** 31 - 1;
 export function makeAgent(parts: AgentParts): Agent {
   const { log } = parts;
   const note = (event: Parameters<DecisionLog['add']>[0]): void => void log.add(event);
-  const keeper = startKeeper({ ...parts, note });
+  const keeper = startKeeper({ ...parts, note, seizedFrom: (device) => seizing.boundTo(device) });
+  const seizing = startSeizing({
+    hands: parts.hands,
+    // Before the first look nothing is known, and everything would be seized.
+    known: (device) => keeper.state.turns === 0 || keeper.knows(device),
+    note,
+  });
   const turns = startTurns(turn, parts.gap ?? GAP, (failure) => {
     if (!failure.ok) note({ kind: 'policy-problem', problem: failure.error });
   });
@@ -61,6 +68,8 @@ export function makeAgent(parts: AgentParts): Agent {
   async function turn(occasion: Occasion): Promise<void> {
     // What came anew is acted on before it is looked at twice.
     const quick = occasion.reasons.some((reason) => reason.startsWith('add ')) || keeper.state.turns === 0;
+    // What is being held is held first: the turn would read it half done.
+    await seizing.rest();
     await keeper.turn(occasion, quick);
     afterTurn();
   }
@@ -122,8 +131,10 @@ export function makeAgent(parts: AgentParts): Agent {
         uevents: parts.source.kind,
       });
       parts.source.start((notice) => {
-        if (notice.kind === 'uevent') turns.note(notice.uevent);
-        else turns.lookAgain(notice.because);
+        if (notice.kind === 'uevent') {
+          if (parts.enforcing) seizing.hear(notice.uevent);
+          turns.note(notice.uevent);
+        } else turns.lookAgain(notice.because);
       });
       const first = await turns.between(async () => {
         await keeper.begin();
@@ -152,6 +163,7 @@ export function makeAgent(parts: AgentParts): Agent {
       clearInterval(sweep);
       clearTimeout(expiry);
       await turns.close();
+      await seizing.rest();
       note({ kind: 'agent-stopped', because });
       await log.flush();
     },

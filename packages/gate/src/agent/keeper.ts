@@ -37,6 +37,8 @@ export interface KeeperParts {
   readonly disableModules: boolean;
   /** What the gate, or an agent before us, left. */
   readonly earlier: Earlier;
+  /** The driver that was taken off a device before anybody looked at it, told once. */
+  readonly seizedFrom?: (device: string) => string | undefined;
 }
 
 export interface KeeperState {
@@ -62,6 +64,8 @@ export interface Keeper {
   /** Replaces the grants and writes them down. The problems are those of writing. */
   setGrants(grants: readonly GrantRecord[], about: string): Promise<{ run: Problem | null; kept: Problem | null }>;
   incarnation(device: Device): Promise<string | undefined>;
+  /** Has a look seen this device, and nothing told that it went away since? */
+  knows(device: string): boolean;
   /** The decision on a device that was bound, looked at and refused. */
   refusal(device: string): Decision | undefined;
   /** Milliseconds since boot of the next end of a grant. */
@@ -87,6 +91,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
   let uptime: number | null = null;
   let turns = 0;
   let saved = '';
+  let seenIds: ReadonlySet<string> = new Set();
   const problems = new Map<string, Problem>();
   const decided = new Map([...parts.earlier.decisions].map(([id, decision]) => [id, decisionKey(decision)]));
   const outcomes = new Map<string, string>();
@@ -172,12 +177,22 @@ export function startKeeper(parts: KeeperParts): Keeper {
     }
   }
 
-  /** Bound devices that are not as decided, told once for each way. */
+  /** Bound devices that are not as decided, told once for each way; and buses that bind by themselves again. */
   function accuse(now: Inventory, judgement: Judgement): void {
+    for (const [bus, on] of Object.entries(now.kernel.autoprobe)) {
+      const kept = machine.some(({ property, status }) => status === 'enforced' && property.endsWith(` on ${bus}`));
+      if (on && enforcing && kept) {
+        note({ kind: 'violation', device: `bus:${bus}`, rule: '', detail: 'drivers_autoprobe was turned on' });
+      }
+    }
     for (const [i, device] of now.devices.entries()) {
       const decision = refused.get(device.id) ?? judgement.seen[i];
       if (decision === undefined) continue;
-      const wrong = contradictions(device, decision);
+      const seized = isConnected(decision.level) ? undefined : parts.seizedFrom?.(device.id);
+      const wrong = [
+        ...(seized === undefined ? [] : [`the kernel bound it to ${seized} before anybody decided on it`]),
+        ...contradictions(device, decision),
+      ];
       const detail = wrong.join('; ');
       if (wrong.length > 0 && violations.get(device.id) !== detail) {
         const when = inventory === undefined ? parts.earlier.interval(device.id) : '';
@@ -221,8 +236,10 @@ export function startKeeper(parts: KeeperParts): Keeper {
         else note(event);
       },
       look: async (probe) => {
-        const read = await readInventory(files, { probe: probe && act });
+        // Which serial ports and screens a device is behind is for people: they are shown what a look without act saw.
+        const read = await readInventory(files, { probe: probe && act, detail: act ? 'decision' : 'full' });
         if (!read.ok) return read;
+        seenIds = new Set(read.value.devices.map(({ id }) => id));
         if (fresh) await notice(read.value, occasion);
         const seen = facts.complete(read.value);
         const judgement = await judgeHeld(seen, withoutSilent(grants, seen, owed, uptime ?? 0));
@@ -245,7 +262,13 @@ export function startKeeper(parts: KeeperParts): Keeper {
     const key = `${'device' in step ? step.device : ''} ${JSON.stringify(step)}`;
     const lasting = step.kind === 'bind' || step.kind === 'unbind' || step.kind === 'remove';
     const result = `${outcome.status} ${outcome.because ?? ''}`;
-    const repeated = steps.get(key) === result;
+    // What an agent finds at its start as the gate left it is nothing new.
+    const asLeft =
+      turns === 0 &&
+      outcome.status === 'enforced' &&
+      (step.kind === 'pin' || step.kind === 'autoprobe-off') &&
+      (step.kind === 'pin' ? parts.earlier.decisions.has(step.device) : parts.earlier.decisions.size > 0);
+    const repeated = asLeft || steps.get(key) === result;
     if (steps.size > 4096) steps.clear();
     steps.set(key, result);
     // What binds or unbinds and worked did something each time.
@@ -322,6 +345,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
     },
     setGrants: replace,
     incarnation: parts.incarnation,
+    knows: (device) => seenIds.has(device),
     refusal: (device) => refused.get(device),
     nextEnd: () => nextEnd(grants),
   };
