@@ -99,7 +99,7 @@ export interface AttemptResult {
 }
 
 /** How long the agent may take to undo what root did, under emulation. */
-const SETTLE_TENTHS = 100;
+const SETTLE_TENTHS = 300;
 
 /** Runs one attempt in the guest and looks at sysfs with the shell's own words (no fork between two looks). */
 export async function makeAttempt(
@@ -135,7 +135,7 @@ echo "seen$seen"
 echo "left$stray"
 echo "time $((up - start))"
 `;
-  const answer = await guest.run(script, 60);
+  const answer = await guest.run(script, 120);
   if (!answer.ok) return answer;
   const found = /^seen((?: [0-9a-f:.]+)*)\nleft((?: [0-9a-f:.]+)*)\ntime (\d{1,6})\n$/.exec(answer.value.stdout);
   if (!found) return fail('guest-answer', `attempt ${attempt.id}: ${answer.value.stdout.slice(0, 200)}`);

@@ -115,7 +115,7 @@ export async function startGuest(cache: Cache, options: GuestOptions): Promise<R
       (done) => {
         ready = () => done(undefined);
       },
-      options.bootSeconds ?? 90,
+      options.bootSeconds ?? 180,
       'the guest did not come up',
     );
     const running = await qmp.value.execute('cont');

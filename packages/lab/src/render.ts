@@ -98,7 +98,7 @@ function otherLines(devices: readonly DeviceLine[], paint: Paint): string[] {
   const words = (chosen: readonly DeviceLine[]) => {
     const counts = new Map<string, number>();
     for (const { name } of chosen) counts.set(name, (counts.get(name) ?? 0) + 1);
-    return [...counts].map(([name, count]) => safe(count > 1 ? `${count} × ${name}` : name)).join(', ');
+    return [...counts].map(([name, count]) => (count > 1 ? `${count} × ${safe(name)}` : safe(name))).join(', ');
   };
   const allowed = devices.filter((device) => isConnected(device.level));
   const denied = devices.filter((device) => !isConnected(device.level));

@@ -10,7 +10,7 @@ import { parseView } from '../src/view.ts';
 import { bootFor, boundIn, gated, imagesOrSkip, shell } from './guests.ts';
 
 test('a policy that was broken in the initramfs: only what the machine needs to boot', {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async (t) => {
   const images = await imagesOrSkip(t, '6.12');
   if (images === undefined) return;

@@ -33,7 +33,7 @@ rules:
 `;
 
 test('a card that offers RING_PACKED against the policy has no driver, and it is said why', {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async (t) => {
   const images = await imagesOrSkip(t, '7.2');
   if (images === undefined) return;

@@ -39,7 +39,7 @@ function processesOf(folder: string): string[] {
   return found;
 }
 
-test('a lab that is killed leaves no process and no folder', { timeout: 120_000 }, async (t) => {
+test('a lab that is killed leaves no process and no folder', { timeout: 300_000 }, async (t) => {
   const images = await imagesOrSkip(t, '6.12');
   if (images === undefined) return;
   const folder = mkdtempSync(join(tmpdir(), 'airlock-killed-'));

@@ -38,7 +38,7 @@ export interface Expectation {
 
 export function labPolicyHolds(series: KernelSeries, expected: Expectation): void {
   test(`Linux ${series}: with the lab policy exactly the allowed devices are bound`, {
-    timeout: 300_000,
+    timeout: 600_000,
   }, async (t) => {
     const images = await imagesOrSkip(t, series);
     if (images === undefined) return;
