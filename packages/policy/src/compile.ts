@@ -1,11 +1,28 @@
-/** A policy made ready to decide: every match is a list of closures, every level a number. */
-import type { RuleReference } from '@airlock/core/decision.ts';
+/** A policy made ready to decide: matches as closures, verdicts made in advance, rules that cannot match left out. */
+import type { ReasonCode, RuleReference } from '@airlock/core/decision.ts';
 import type { Device } from '@airlock/core/device.ts';
-import { type IdentityTier, isConnected } from '@airlock/core/level.ts';
+import { IDENTITY_TIERS, type IdentityTier, LEVEL_CEILING, lowerLevel, type TrustLevel } from '@airlock/core/level.ts';
 import { type Condition, conditionsOf } from './condition.ts';
 import { NO, YES } from './facts.ts';
 import { isForbidden } from './platform.ts';
 import type { PlatformForbid, Policy, Rule } from './policy.ts';
+
+export interface Verdict {
+  readonly level: TrustLevel;
+  readonly rule: CompiledRule | null;
+  readonly reason: ReasonCode;
+  readonly tier: IdentityTier;
+  /** Facts that binding shows and that could still change this; then the level is provisional, at most `limited`. */
+  readonly pending: readonly string[];
+  /** For `bus-forbidden`. */
+  readonly forbid?: PlatformForbid;
+  /** For `feature-forbidden` and `feature-missing`. */
+  readonly feature?: string;
+  /** For `tier-ceiling`: the level that the policy says. */
+  readonly wanted?: TrustLevel;
+  /** False where the rule's `require` does not hold. */
+  readonly met?: false;
+}
 
 export interface CompiledRule {
   readonly rule: Rule;
@@ -13,34 +30,94 @@ export interface CompiledRule {
   readonly conditions: readonly Condition[];
   /** `NO`, `YES`, or the bits `AFTER_BIND` and `NEVER_KNOWN`. */
   readonly match: (device: Device, tier: IdentityTier) => number;
-  /** Nothing but the match and the tier's ceiling decides. */
-  readonly simple: boolean;
-  readonly connects: boolean;
+  /** What the rule says to a tier (by rank) when `require` holds, and when it does not; features aside. */
+  readonly met: readonly Verdict[];
+  readonly unmet: readonly Verdict[];
 }
 
 export interface CompiledPolicy {
   readonly policy: Policy;
   readonly rules: readonly CompiledRule[];
+  /** The rules, in order, without some that this device surely does not match. */
+  readonly rulesFor: (device: Device) => readonly CompiledRule[];
+  /** By rank of the tier. */
+  readonly byDefault: readonly Verdict[];
   readonly forbids: readonly { readonly name: PlatformForbid; readonly test: (device: Device) => boolean }[];
 }
 
+export const NOTHING_PENDING: readonly string[] = [];
+
 export function compilePolicy(policy: Policy): CompiledPolicy {
+  const rules = policy.rules.map(compileRule);
   return {
     policy,
-    rules: policy.rules.map(compileRule),
+    rules,
+    rulesFor: selector(rules),
+    byDefault: IDENTITY_TIERS.map((tier) => capped(policy.default, null, 'default', tier)),
     forbids: policy.platform.forbid.map(({ name }) => ({ name, test: (device) => isForbidden(name, device) })),
   };
 }
 
 function compileRule(rule: Rule): CompiledRule {
   const conditions = conditionsOf(rule.match);
-  return {
+  const met: Verdict[] = [];
+  const unmet: Verdict[] = [];
+  const compiled: CompiledRule = {
     rule,
     reference: { id: rule.id, file: rule.at.file, line: rule.at.line },
     conditions,
     match: allOf(conditions.map((condition) => condition.test)),
-    simple: rule.require === undefined && rule.features === undefined,
-    connects: isConnected(rule.level),
+    met,
+    unmet,
+  };
+  for (const tier of IDENTITY_TIERS) {
+    met.push(capped(rule.level, compiled, 'rule-matched', tier));
+    unmet.push(
+      rule.otherwise === undefined
+        ? { ...capped('disconnected', compiled, 'requirement-failed', tier), met: false }
+        : { ...capped(rule.otherwise.level, compiled, 'otherwise', tier), met: false },
+    );
+  }
+  return compiled;
+}
+
+/** The level that a policy states, lowered to what the tier carries. */
+function capped(stated: TrustLevel, rule: CompiledRule | null, reason: ReasonCode, tier: IdentityTier): Verdict {
+  const level = lowerLevel(stated, LEVEL_CEILING[tier]);
+  return level === stated
+    ? { level, rule, reason, tier, pending: NOTHING_PENDING }
+    : { level, rule, reason: 'tier-ceiling', tier, pending: NOTHING_PENDING, wanted: stated };
+}
+
+/** Selections that are kept; a machine shows a few dozen kinds of devices. */
+const SELECTION_LIMIT = 256;
+
+/**
+ * Leaves out rules whose bus, VIRTIO type or vendor is another one than the device's. Only what is known of the device
+ * counts, and only rules that are sure not to match go; the selection is remembered by these three facts.
+ */
+function selector(rules: readonly CompiledRule[]): CompiledPolicy['rulesFor'] {
+  const byBus = new Map<string, Map<number, readonly CompiledRule[]>>();
+  let kept = 0;
+  return (device) => {
+    const { bus, virtioId, vendor } = device;
+    const key = virtioId !== undefined ? -2 - virtioId : (vendor ?? -1);
+    let selections = byBus.get(bus);
+    const known = selections?.get(key);
+    if (known !== undefined) return known;
+    if (kept >= SELECTION_LIMIT) return rules;
+    const selection = rules.filter(({ rule: { match } }) => {
+      if (match.bus !== undefined && !match.bus.includes(bus)) return false;
+      if (virtioId !== undefined) return match.type === undefined || match.type.some((one) => one.virtio === virtioId);
+      return vendor === undefined || match.vendor === undefined || match.vendor.includes(vendor);
+    });
+    if (selections === undefined) {
+      selections = new Map();
+      byBus.set(bus, selections);
+    }
+    selections.set(key, selection);
+    kept++;
+    return selection;
   };
 }
 

@@ -3,11 +3,11 @@ import type { Claim, Claims } from '@airlock/core/claim.ts';
 import type { Decision, Protection } from '@airlock/core/decision.ts';
 import type { Device, Inventory } from '@airlock/core/device.ts';
 import { isConnected, LEVEL_CEILING, levelRank, lowerLevel, type TrustLevel } from '@airlock/core/level.ts';
-import type { CompiledPolicy } from './compile.ts';
+import type { CompiledPolicy, Verdict } from './compile.ts';
 import { changesFor, inputsFor } from './explanation.ts';
 import { type Grant, matchFingerprint } from './grant.ts';
 import { platformInputs } from './platform.ts';
-import { grantableBy, type Phase, type Verdict, verdictFor } from './verdict.ts';
+import { grantableBy, type Phase, verdictFor } from './verdict.ts';
 
 export interface DecideOptions {
   /** `before-bind` when not given: what binding would show may still come. After it, what is unknown is held against. */

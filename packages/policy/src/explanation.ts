@@ -3,10 +3,10 @@ import type { Claim } from '@airlock/core/claim.ts';
 import type { DecisionChange, DecisionInput } from '@airlock/core/decision.ts';
 import type { Device } from '@airlock/core/device.ts';
 import { IDENTITY_TIERS, isConnected, LEVEL_CEILING, levelRank, lowerLevel, tierRank } from '@airlock/core/level.ts';
-import type { CompiledPolicy, CompiledRule } from './compile.ts';
+import type { CompiledPolicy, CompiledRule, Verdict } from './compile.ts';
 import { isVirtio, NO, YES } from './facts.ts';
 import type { Rule } from './policy.ts';
-import { claimFor, type Verdict } from './verdict.ts';
+import { claimFor } from './verdict.ts';
 
 const INPUT_LIMIT = 24;
 const CHANGE_LIMIT = 3;

@@ -15,32 +15,13 @@ import {
   tierRank,
 } from '@airlock/core/level.ts';
 import { LINUX_ALWAYS_ACCEPTS } from '@airlock/core/virtio.ts';
-import type { CompiledPolicy, CompiledRule } from './compile.ts';
+import { type CompiledPolicy, type CompiledRule, NOTHING_PENDING, type Verdict } from './compile.ts';
 import { AFTER_BIND, isVirtio, NEVER_KNOWN, NO, tierOf, YES } from './facts.ts';
-import type { PlatformForbid, Rule } from './policy.ts';
+import type { Rule } from './policy.ts';
 
 export type Phase = 'before-bind' | 'after-bind';
 
-export interface Verdict {
-  readonly level: TrustLevel;
-  readonly rule: CompiledRule | null;
-  readonly reason: ReasonCode;
-  readonly tier: IdentityTier;
-  /** Facts that binding shows and that could still change this; then the level is provisional, at most `limited`. */
-  readonly pending: readonly string[];
-  /** For `bus-forbidden`. */
-  readonly forbid?: PlatformForbid;
-  /** For `feature-forbidden` and `feature-missing`. */
-  readonly feature?: string;
-  /** For `tier-ceiling`: the level that the policy says. */
-  readonly wanted?: TrustLevel;
-  /** False where the rule's `require` does not hold. */
-  readonly met?: false;
-}
-
-const NOTHING: readonly string[] = [];
 const NEGOTIATED: readonly string[] = ['features.negotiated'];
-const UNMET = { met: false } as const;
 const alwaysAccepted = new Set(LINUX_ALWAYS_ACCEPTS);
 
 /** Total and pure: an answer for every device and every claim. The platform's requirements are `decide`'s to check. */
@@ -53,13 +34,20 @@ export function verdictFor(
   const tier = tierOf(device, claim);
   for (const { name, test } of policy.forbids) {
     if (test(device)) {
-      return { level: 'disconnected', rule: null, reason: 'bus-forbidden', tier, pending: NOTHING, forbid: name };
+      return {
+        level: 'disconnected',
+        rule: null,
+        reason: 'bus-forbidden',
+        tier,
+        pending: NOTHING_PENDING,
+        forbid: name,
+      };
     }
   }
   const before = phase === 'before-bind';
   /** Facts that could still make a higher rule disconnect the device. */
   let doubts: string[] | undefined;
-  for (const rule of policy.rules) {
+  for (const rule of policy.rulesFor(device)) {
     const answer = rule.match(device, tier);
     if (answer === NO) continue;
     if (answer === YES) {
@@ -70,16 +58,16 @@ export function verdictFor(
     if (isConnected(verdict.level)) {
       // Unknown facts never connect: look first where looking helps, else the rule is not met.
       if (!before || (answer & NEVER_KNOWN) !== 0) continue;
-      return doubted(verdict, [...(doubts ?? NOTHING), ...unknownFields(rule, device, tier)]);
+      return doubted(verdict, [...(doubts ?? NOTHING_PENDING), ...unknownFields(rule, device, tier)]);
     }
     // A rule that disconnects is not skipped for what is unknown.
     if (!before || (answer & AFTER_BIND) === 0) {
       const unknown: Verdict = { ...verdict, reason: 'fact-unknown' };
       return unknown;
     }
-    doubts = [...(doubts ?? NOTHING), ...unknownFields(rule, device, tier)];
+    doubts = [...(doubts ?? NOTHING_PENDING), ...unknownFields(rule, device, tier)];
   }
-  const verdict = byDefault(policy, tier);
+  const verdict = policy.byDefault[tierRank(tier)] ?? NEVER;
   return doubts === undefined ? verdict : doubted(verdict, doubts);
 }
 
@@ -97,12 +85,14 @@ function unknownFields(rule: CompiledRule, device: Device, tier: IdentityTier): 
     .map((condition) => (condition.field === 'features.offered' ? 'features.negotiated' : condition.field));
 }
 
-function byDefault(policy: CompiledPolicy, tier: IdentityTier): Verdict {
-  const wanted = policy.policy.default;
-  const level = lowerLevel(wanted, LEVEL_CEILING[tier]);
-  if (level === wanted) return { level, rule: null, reason: 'default', tier, pending: NOTHING };
-  return { level, rule: null, reason: 'tier-ceiling', tier, pending: NOTHING, wanted };
-}
+/** Ranks of tiers are in range; this stands for the table cell that is not there. */
+const NEVER: Verdict = {
+  level: 'disconnected',
+  rule: null,
+  reason: 'default',
+  tier: 'location',
+  pending: NOTHING_PENDING,
+};
 
 /** What a rule says of a device that matches it (or may). */
 function judge(
@@ -112,20 +102,10 @@ function judge(
   claim: Claim | undefined,
   before: boolean,
 ): Verdict {
-  const met = rule.simple || meets(rule.rule.require, tier, claimFor(device, claim));
-  const stated = met ? rule.rule : rule.rule.otherwise;
-  if (stated === undefined) {
-    return { level: 'disconnected', rule, reason: 'requirement-failed', tier, pending: NOTHING, met: false };
-  }
-  const level = lowerLevel(stated.level, LEVEL_CEILING[tier]);
-  const verdict: Verdict =
-    level !== stated.level
-      ? { level, rule, reason: 'tier-ceiling', tier, pending: NOTHING, wanted: stated.level, ...(met ? {} : UNMET) }
-      : met
-        ? { level, rule, reason: 'rule-matched', tier, pending: NOTHING }
-        : { level, rule, reason: 'otherwise', tier, pending: NOTHING, met: false };
-  const features = rule.rule.features;
-  if (features === undefined || !isConnected(level)) return verdict;
+  const { require, features } = rule.rule;
+  const met = require === undefined || meets(require, tier, claimFor(device, claim));
+  const verdict = (met ? rule.met : rule.unmet)[tierRank(tier)] ?? NEVER;
+  if (features === undefined || !isConnected(verdict.level)) return verdict;
   return judgeFeatures(features, device, before, verdict);
 }
 
@@ -145,7 +125,7 @@ function judgeFeatures(
     rule: good.rule,
     reason,
     tier: good.tier,
-    pending: NOTHING,
+    pending: NOTHING_PENDING,
     ...(feature === undefined ? {} : { feature }),
   });
   if (!isVirtio(device)) {
@@ -174,8 +154,7 @@ export function claimFor(device: Device, claim: Claim | undefined): Claim | unde
   return claim?.device === device.id ? claim : undefined;
 }
 
-function meets(wanted: Rule['require'], tier: IdentityTier, claim: Claim | undefined): boolean {
-  if (wanted === undefined) return true;
+function meets(wanted: NonNullable<Rule['require']>, tier: IdentityTier, claim: Claim | undefined): boolean {
   if (wanted.identity !== undefined && tierRank(tier) < tierRank(wanted.identity)) return false;
   if (wanted.roots !== undefined && !wanted.roots.some((name) => claim?.roots?.includes(name))) return false;
   return wanted.measurements === undefined || wanted.measurements.some((name) => claim?.measurements?.includes(name));

@@ -4,8 +4,9 @@ import { REASON_CODES } from '@airlock/core/decision.ts';
 import { IDENTITY_TIERS, isConnected, LEVEL_CEILING, levelRank, TRUST_LEVELS } from '@airlock/core/level.ts';
 import fc from 'fast-check';
 import { decide } from '../src/decide.ts';
+import { NO } from '../src/facts.ts';
 import { verdictFor } from '../src/verdict.ts';
-import { anyClaims, anyHead, anyInventory, anyRules, compile, policyText } from './policy-fixtures.ts';
+import { anyClaims, anyHead, anyInventory, anyRules, compile, nic, policyText } from './policy-fixtures.ts';
 
 const phase = fc.constantFrom('before-bind' as const, 'after-bind' as const);
 const world = anyInventory.chain((inventory) =>
@@ -102,4 +103,33 @@ test('forgetting a fact never connects a device at once', () => {
     }),
     { numRuns: 400 },
   );
+});
+
+test('a rule that is left out in advance could not have matched', () => {
+  fc.assert(
+    fc.property(anyInventory, anyRules, (inventory, rules) => {
+      const policy = compile(policyText('version: 1', rules));
+      for (const device of inventory.devices) {
+        const kept = policy.rulesFor(device);
+        assert.deepEqual(
+          policy.rules.filter((rule) => kept.includes(rule)),
+          kept,
+          'in order',
+        );
+        for (const rule of policy.rules) {
+          if (kept.includes(rule)) continue;
+          for (const tier of IDENTITY_TIERS) assert.equal(rule.match(device, tier), NO, JSON.stringify(device));
+        }
+      }
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test('ten thousand kinds of devices are decided as one is', () => {
+  const policy = compile(policyText('version: 1', ['{ id: a, match: { vendor: 4321 }, level: limited }']));
+  for (let vendor = 0; vendor < 10_000; vendor++) {
+    const level = vendor === 4321 ? 'limited' : 'disconnected';
+    assert.equal(verdictFor(policy, nic({ vendor })).level, level);
+  }
 });
