@@ -25,14 +25,20 @@ export interface Applied {
 const CHILD_LIMIT = 256;
 
 /**
- * Does the steps in order, all of them, whatever becomes of the one before. Never fails as a whole: each outcome says
- * `enforced` (read back), `not-enforceable` (with the kernel fact) or `failed`.
+ * Does the steps in order, all of them, whatever becomes of the one before. A run of `load` steps is one modprobe, and
+ * the `unbind` and `pin` steps that follow it are done while it runs; everything else waits for it. Never fails as a
+ * whole: each outcome says `enforced` (read back), `not-enforceable` (with the kernel fact) or `failed`.
  */
 export async function applyPlan(plan: Plan, hands: Hands): Promise<Applied[]> {
   const applied: Applied[] = [];
+  let loading: Promise<Applied[]> | null = null;
   for (let i = 0; i < plan.steps.length; i++) {
     const step = plan.steps[i];
     if (step === undefined) break;
+    if (loading !== null && step.kind !== 'unbind' && step.kind !== 'pin') {
+      applied.push(...(await loading));
+      loading = null;
+    }
     if (step.kind !== 'load') {
       applied.push({ step, outcome: await applyStep(step, hands) });
       continue;
@@ -41,16 +47,28 @@ export async function applyPlan(plan: Plan, hands: Hands): Promise<Applied[]> {
     const run: LoadStep[] = [];
     for (let next = plan.steps[i]; next?.kind === 'load'; next = plan.steps[i + run.length]) run.push(next);
     i += run.length - 1;
-    const outcomes = await loadModules(
-      run.map((one) => one.module),
-      hands,
-    );
-    outcomes.forEach((outcome, k) => {
-      const one = run[k];
-      if (one !== undefined) applied.push({ step: one, outcome });
+    // On until it really runs: a write that the kernel holds would keep it from starting.
+    let running = () => {};
+    const started = new Promise<void>((resolve) => {
+      running = resolve;
     });
+    loading = loadAll(run, hands, running);
+    await started;
   }
+  if (loading !== null) applied.push(...(await loading));
   return applied;
+}
+
+async function loadAll(run: readonly LoadStep[], hands: Hands, running: () => void): Promise<Applied[]> {
+  const outcomes = await loadModules(
+    run.map((one) => one.module),
+    hands,
+    running,
+  );
+  return outcomes.flatMap((outcome, i) => {
+    const step = run[i];
+    return step === undefined ? [] : [{ step, outcome }];
+  });
 }
 
 type LoadStep = Extract<Step, { kind: 'load' }>;
@@ -283,7 +301,7 @@ async function moduleShows(name: string, files: Files): Promise<boolean> {
  * One modprobe for all names that do not show below /sys/module yet. A name is read back there; for an alias nothing
  * shows, so its outcome is what modprobe said, and the bind that follows is what counts.
  */
-async function loadModules(names: readonly string[], hands: Hands): Promise<Outcome[]> {
+async function loadModules(names: readonly string[], hands: Hands, running: () => void): Promise<Outcome[]> {
   const property = (name: string) => `${name} loaded`;
   const evidence = (name: string, value: string) => ({
     path: name.includes(':') ? `modprobe ${name}` : `/sys/module/${name.replaceAll('-', '_')}`,
@@ -297,11 +315,14 @@ async function loadModules(names: readonly string[], hands: Hands): Promise<Outc
   if (wanted.length > 0) {
     if (hands.modprobe === null) refusal = 'there is no modprobe';
     else {
-      const ran = await hands.commands.run([...hands.modprobe, '-a', ...wanted], { timeout: 30_000 });
+      const run = hands.commands.run([...hands.modprobe, '-a', ...wanted], { timeout: 30_000 });
+      running();
+      const ran = await run;
       if (!ran.ok) refusal = ran.error.message;
       else if (ran.value.status !== 0) said = asciiLine(ran.value.stderr);
     }
   }
+  running();
   const outcomes: Outcome[] = [];
   for (const [i, name] of names.entries()) {
     if (before[i] === true) {

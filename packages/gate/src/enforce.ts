@@ -66,6 +66,7 @@ export async function enforce(input: EnforceInput): Promise<Result<Enforced>> {
   let decisions = merge(input.decide(inventory, 'before-bind'), refused);
 
   if (input.act) {
+    let stale = false;
     const tried = new Set<string>();
     for (let round = 1; ; round++) {
       const steps = planFor(decisions, inventory).steps.filter((step) => !tried.has(JSON.stringify(step)));
@@ -79,6 +80,7 @@ export async function enforce(input: EnforceInput): Promise<Result<Enforced>> {
         const undone = new Set(steps.filter(changes).map((step) => ('device' in step ? step.device : null)));
         decisions = decisions.map((one) => (undone.has(one.device) ? withdrawn(one) : one));
         applied.push(...(await act(planFor(decisions, inventory).steps, input.hands, note)));
+        stale = true;
         break;
       }
       for (const step of steps) tried.add(JSON.stringify(step));
@@ -86,6 +88,7 @@ export async function enforce(input: EnforceInput): Promise<Result<Enforced>> {
       const seen = await lookUntilKnown(input, decisions);
       if (!seen.ok) {
         problems.push(seen.error);
+        stale = true;
         break;
       }
       inventory = seen.value;
@@ -93,10 +96,12 @@ export async function enforce(input: EnforceInput): Promise<Result<Enforced>> {
     }
     if (input.disableModules === true) {
       applied.push(...(await act(planFor([], bare(inventory), { disableModules: true }).steps, input.hands, note)));
+      stale = true;
     }
-    const last = await input.look(false);
-    if (last.ok) inventory = last.value;
-    else problems.push(last.error);
+    // What is reported is seen after the last step.
+    const last = stale ? await input.look(false) : null;
+    if (last?.ok) inventory = last.value;
+    else if (last !== null) problems.push(last.error);
   }
 
   const byId = new Map(inventory.devices.map((device) => [device.id, device]));
@@ -177,14 +182,17 @@ function decideAgain(
   note: (event: EventBody) => void,
 ): Decision[] {
   const earlier = new Map(before.map((decision) => [decision.device, decision]));
-  const fresh = new Map(input.decide(inventory, 'before-bind').map((decision) => [decision.device, decision]));
+  let fresh: Map<string, Decision> | undefined;
   const present = new Set(inventory.devices.map((device) => device.id));
   const decisions = input.decide(inventory, 'after-bind').map((decision): Decision => {
     const kept = refused.get(decision.device);
     if (kept !== undefined) return kept;
     const old = earlier.get(decision.device);
     // Appeared meanwhile: nothing was bound to look at it yet.
-    if (old === undefined) return fresh.get(decision.device) ?? decision;
+    if (old === undefined) {
+      fresh ??= new Map(input.decide(inventory, 'before-bind').map((one) => [one.device, one]));
+      return fresh.get(decision.device) ?? decision;
+    }
     if (isConnected(decision.level)) return decision;
     // It was denied before, for a better reason than what can no longer be seen of it.
     if (!isConnected(old.level)) return old;

@@ -54,7 +54,21 @@ export function planFor(decisions: readonly Decision[], inventory: Inventory, op
     options.disableModules === true && !inventory.kernel.modulesDisabled
       ? [{ kind: 'sysctl', name: 'kernel/modules_disabled', value: '1' }]
       : [];
-  return { version: 1, steps: [...stop, ...unbind, ...pin, ...authorize, ...early, ...unique(load), ...bind, ...last] };
+  // No module drives these, and the kernel takes its time over them (i8042: 70 ms): they are cut off while modules load.
+  const [firmware, others] = split([...unbind, ...pin], isFirmwareStep);
+  return {
+    version: 1,
+    steps: [...stop, ...others, ...authorize, ...early, ...unique(load), ...firmware, ...bind, ...last],
+  };
+}
+
+/** Serial ports, keyboard controllers, fw_cfg, TPMs; not virtio-mmio, which is on the platform bus too. */
+function isFirmwareStep(step: Step): boolean {
+  return 'device' in step && step.device?.startsWith('platform:') === true;
+}
+
+function split(steps: readonly Step[], first: (step: Step) => boolean): [Step[], Step[]] {
+  return [steps.filter(first), steps.filter((step) => !first(step))];
 }
 
 function disconnect(device: Device, unbind: Step[], pin: Step[], authorize: Step[]): void {

@@ -40,7 +40,9 @@ declare module 'quickjs:os' {
   ): number;
   /** Process id (0: still runs) and wait status. */
   export function waitpid(pid: number, options: number): [number, number];
+  export function getpid(): number;
   export function kill(pid: number, signal: number): number;
+  export function setTimeout(callback: () => void, milliseconds: number): unknown;
   export function sleep(milliseconds: number): void;
   /** Milliseconds since boot, with a fraction. */
   export function now(): number;
@@ -51,6 +53,15 @@ declare module 'quickjs:std' {
   export function strerror(errno: number): string;
   export function getenviron(): Record<string, string>;
   export const SEEK_SET: number;
+  export interface Stream {
+    puts(text: string): void;
+    flush(): void;
+    error(): boolean;
+    /** 0, or a negative errno. */
+    close(): number;
+  }
+  export function fdopen(fd: number, flags: string): Stream | null;
+  export function loadFile(path: string): string | null;
   export const out: { puts(text: string): void; flush(): void };
   export const err: { puts(text: string): void; flush(): void };
 }

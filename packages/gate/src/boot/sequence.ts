@@ -2,6 +2,7 @@
  * What the gate does between the kernel and the real init, over hands that tests can fake. Nothing of it depends on the
  * kernel command line or on anything else that the host says, but on the devices themselves.
  */
+import { asciiText } from '@airlock/core/bytes.ts';
 import type { Decision } from '@airlock/core/decision.ts';
 import type { Inventory } from '@airlock/core/device.ts';
 import { fail, ok, type Problem, type Result } from '@airlock/core/result.ts';
@@ -19,11 +20,12 @@ import { fallbackDecisions, onlyBootCritical } from '../fallback.ts';
 import { GATED_BUSES } from '../plan.ts';
 import { eventLog, type GateState, STATE, saveState } from '../state.ts';
 import { summary } from '../summary.ts';
-import { utf8Text } from '../utf8.ts';
 
 export interface BootHands {
   readonly files: Files;
   readonly commands: Commands;
+  /** A whole file as text; codes as `Files.read`. */
+  readonly readText: (path: string, limit: number) => Result<string>;
   /** Milliseconds since the kernel started. */
   readonly now: () => number;
   readonly wait: (milliseconds: number) => Promise<void>;
@@ -67,7 +69,7 @@ export async function boot(hands: BootHands, options: BootOptions = {}): Promise
 
   const loaded: Loaded =
     options.fallbackBecause === undefined
-      ? await loadPolicy(files)
+      ? await loadPolicy(hands)
       : {
           policy: null,
           text: null,
@@ -165,12 +167,11 @@ function looker(files: Files, act: boolean): EnforceInput['look'] {
 }
 
 /** The policy from the initramfs, through the same strict decoder as everywhere; null with the problems otherwise. */
-async function loadPolicy(files: Files): Promise<Loaded> {
+async function loadPolicy({ files, readText }: BootHands): Promise<Loaded> {
   const broken = (problems: readonly Problem[]): Loaded => ({ policy: null, text: null, mode: 'enforce', problems });
-  const bytes = await files.read(PARTS.policy, POLICY_LIMIT);
-  if (!bytes.ok) return broken([{ code: 'policy-missing', message: bytes.error.message }]);
-  const text = utf8Text(bytes.value);
-  if (text === undefined) return broken([{ code: 'policy-unusable', message: `${PARTS.policy}: not UTF-8` }]);
+  const read = readText(PARTS.policy, POLICY_LIMIT);
+  if (!read.ok) return broken([{ code: 'policy-missing', message: read.error.message }]);
+  const text = read.value;
   const documents = unpackDocuments(text);
   if (!documents.ok) return broken([{ code: 'policy-unusable', message: documents.error.message }]);
   const { policy, problems } = decodePolicy(documents.value);
@@ -183,7 +184,7 @@ async function loadPolicy(files: Files): Promise<Loaded> {
       ? { policy, text, mode: policy.mode, problems }
       : broken([{ code: 'policy-unusable', message: mode.error.message }]);
   }
-  const word = (utf8Text(mode.value) ?? '').trim();
+  const word = asciiText(mode.value).trim();
   const known = MODES.find((one) => one === word);
   return known === undefined
     ? broken([{ code: 'policy-unusable', message: `${PARTS.mode}: not one of ${MODES.join(', ')}` }])
@@ -222,5 +223,5 @@ async function findModprobe(files: Files): Promise<readonly string[] | null> {
 
 async function release(files: Files): Promise<string> {
   const bytes = await files.read('/proc/sys/kernel/osrelease', 256);
-  return bytes.ok ? (utf8Text(bytes.value) ?? '').trim() : '';
+  return bytes.ok ? asciiText(bytes.value).trim() : '';
 }
