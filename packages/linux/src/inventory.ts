@@ -1,10 +1,11 @@
 /** The inventory: every device of this machine that policies speak of, as one plain value. */
 import { asciiText } from '@airlock/core/bytes.ts';
-import type { Device, Inventory } from '@airlock/core/device.ts';
+import type { Inventory } from '@airlock/core/device.ts';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { featureName } from '@airlock/core/virtio.ts';
 import { parseLine, parseSerial, printable } from './attribute.ts';
 import { type BusEntry, folderOf, listBus } from './bus.ts';
+import { orderDevices } from './device-order.ts';
 import { type DeviceReader, deviceReader, type Patience } from './device-reader.ts';
 import type { Files } from './files.ts';
 import { type Interface, readInterfaces } from './interfaces.ts';
@@ -13,6 +14,7 @@ import { mapBounded } from './map-bounded.ts';
 import { type Draft, readPciFunction } from './pci.ts';
 import { hasLegacyPorts, platformType, pnpType, readPlatformDevice } from './platform.ts';
 import { isUsbDevice, readUsbDevice, usbDeviceOf } from './usb.ts';
+import { readVdpaDevice } from './vdpa.ts';
 import { joinVirtio } from './virtio.ts';
 import { readOffered } from './virtio-window.ts';
 
@@ -87,37 +89,37 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
     WIDTH,
     async (entry): Promise<readonly Item[]> => {
       const reader = open(entry.path);
-      const type = entry.bus === 'pnp' ? await reader.value('id', pnpType) : platformType(entry.name);
-      if (type === null || (type === undefined && !carriers.has(entry.name))) return [];
+      const told = entry.bus === 'pnp' && !entry.strange ? await reader.value('id', pnpType) : platformType(entry.name);
+      const type = told ?? (carriers.has(entry.name) ? 'virtio-mmio' : null);
+      // One that could not be read may be anything: it is shown.
+      if (type === null && !entry.strange && reader.faults.length === 0) return [];
       if (entry.name === 'serial8250' && !(await hasLegacyPorts(files, entry.path))) return [];
-      return [{ draft: await readPlatformDevice(reader, entry, type ?? 'virtio-mmio'), reader }];
+      return [{ draft: await readPlatformDevice(reader, entry, type), reader }];
     },
   );
   const vdpas = await mapBounded(vdpa.value, WIDTH, async (entry): Promise<Item> => {
     const reader = open(entry.path);
     return { draft: await readVdpaDevice(reader, entry), reader };
   });
-  const inner = usb.value.filter((entry) => !isUsbDevice(entry.name));
+  const inner = new Map<string, BusEntry[]>();
+  for (const entry of usb.value) if (!isUsbDevice(entry.name)) append(inner, usbDeviceOf(entry.name), entry);
   const usbs = await mapBounded(usb.value, WIDTH, async (entry): Promise<readonly Item[]> => {
     if (!isUsbDevice(entry.name)) return [];
     const reader = open(entry.path);
-    const own = inner.filter((each) => usbDeviceOf(each.name) === entry.name);
-    const parts = own.map((each) => ({ entry: each, reader: part(each, reader) }));
+    const parts = (inner.get(entry.name) ?? []).map((each) => ({ entry: each, reader: part(each, reader) }));
     return [{ draft: await readUsbDevice(reader, entry, parts), reader }];
   });
-  const items: Item[] = [...functions, ...platforms.flat(), ...usbs.flat(), ...vdpas];
+  const carriersFound: readonly Item[] = [...functions, ...platforms.flat(), ...usbs.flat(), ...vdpas];
 
-  const byPath = new Map(items.map((item) => [item.draft.path, item]));
+  const byPath = new Map(carriersFound.map((item) => [item.draft.path, item]));
   const joined = await mapBounded(virtio.value, WIDTH, async (entry): Promise<readonly [string, Item]> => {
     const folder = folderOf(entry.path);
     const carrier = byPath.get(folder) ?? (await orphan(entry, folder, open));
     await joinVirtio(part(entry, carrier.reader), entry, carrier.draft, full);
     return [entry.path, carrier];
   });
-  for (const [path, item] of joined) {
-    if (!items.includes(item)) items.push(item);
-    byPath.set(path, item);
-  }
+  const all = new Set([...carriersFound, ...joined.map(([, item]) => item)]);
+  for (const [path, item] of joined) byPath.set(path, item);
 
   const asked = options.probe ?? false;
   if (asked !== false) {
@@ -128,8 +130,9 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
   const ownInterfaces = new Map<Item, Interface[]>();
   for (const each of interfaces) {
     const owner = above(byPath, each.path);
-    if (owner !== undefined) ownInterfaces.set(owner, [...(ownInterfaces.get(owner) ?? []), each]);
+    if (owner !== undefined) append(ownInterfaces, owner, each);
   }
+  const items = [...all];
   await mapBounded(items, WIDTH, async (item) => {
     const own = ownInterfaces.get(item) ?? [];
     item.draft.interfaces = [...own.map(({ name }) => name), ...(full ? await readMountTag(item) : [])];
@@ -137,7 +140,15 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
     const parent = above(byPath, folderOf(item.draft.path));
     if (parent !== undefined) item.draft.parent = parent.draft.id;
   });
-  return ok({ version: 1, kernel, devices: finish(items, boot, full) });
+  return ok({
+    version: 1,
+    kernel,
+    devices: orderDevices(
+      items.map(({ draft }) => draft),
+      boot,
+      full,
+    ),
+  });
 }
 
 /** Adds what an unbound virtio function offers. Nothing is written to a function that has a driver, or may have one. */
@@ -166,6 +177,12 @@ function above(byPath: ReadonlyMap<string, Item>, path: string): Item | undefine
   return undefined;
 }
 
+function append<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
+  const list = lists.get(key);
+  if (list === undefined) lists.set(key, [value]);
+  else list.push(value);
+}
+
 function nameOf(path: string): string {
   return path.slice(path.lastIndexOf('/') + 1);
 }
@@ -187,25 +204,6 @@ async function orphan(entry: BusEntry, folder: string, open: (path: string) => D
     faults: reader.faults,
   };
   return { draft, reader };
-}
-
-async function readVdpaDevice(reader: DeviceReader, entry: BusEntry): Promise<Draft> {
-  if (entry.strange) reader.fault('.', 'name-malformed', `${entry.name} is no device name; the device was not read`);
-  return {
-    id: `vdpa:${entry.name}`,
-    bus: 'vdpa',
-    transport: 'vdpa',
-    location: entry.name,
-    path: entry.path,
-    nodes: [{ bus: 'vdpa', name: entry.name, driver: entry.strange ? null : await reader.driver() }],
-    type: null,
-    subsystem: null,
-    class: null,
-    revision: null,
-    sriov: null,
-    interfaces: [],
-    faults: reader.faults,
-  };
 }
 
 /**
@@ -261,67 +259,4 @@ async function readBootDevices(files: Files): Promise<readonly string[] | undefi
   } catch {
     return undefined;
   }
-}
-
-const RANK: readonly string[] = ['pci', 'ccw', 'virtio', 'platform', 'usb', 'vdpa'];
-
-/** Sorted, each id once: two devices that pass for one must not share a decision. */
-function finish(items: readonly Item[], boot: readonly string[] | undefined, full: boolean): Device[] {
-  const known = boot === undefined ? undefined : new Set(boot);
-  const seen = new Map<string, number>();
-  const keyed = items.map(({ draft }) => ({ draft, key: orderKey(draft) }));
-  return keyed
-    .sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
-    .map(({ draft }): Device => {
-      const times = (seen.get(draft.id) ?? 0) + 1;
-      seen.set(draft.id, times);
-      if (times > 1) draft.id = `${draft.id}#${times}`;
-      if (known !== undefined) draft.origin = known.has(draft.id) ? 'boot' : 'hotplug';
-      return full ? inOrder(draft) : draft;
-    });
-}
-
-const KEYS: readonly (keyof Device)[] = [
-  'id',
-  'bus',
-  'transport',
-  'type',
-  'virtioId',
-  'vendor',
-  'device',
-  'subsystem',
-  'class',
-  'revision',
-  'serial',
-  'modalias',
-  'location',
-  'path',
-  'parent',
-  'origin',
-  'nodes',
-  'sriov',
-  'features',
-  'status',
-  'iommu',
-  'link',
-  'doe',
-  'tsm',
-  'interfaces',
-  'faults',
-];
-
-/** The same device with its keys in one order, however its reads came back: inventories can be compared as text. */
-function inOrder(draft: Draft): Device {
-  const facts: Record<string, unknown> = {};
-  for (const key of KEYS) if (draft[key] !== undefined) facts[key] = draft[key];
-  const device: unknown = facts;
-  return device as Device;
-}
-
-/** Numbers in a name count as numbers: `1-10` comes after `1-9`. PCI addresses have as many digits each. */
-function orderKey(draft: Draft): string {
-  const rank = RANK.indexOf(draft.id.slice(0, draft.id.indexOf(':')));
-  return rank === 0
-    ? `0${draft.location}`
-    : `${rank}${draft.location.replace(/\d+/g, (digits) => digits.padStart(10, '0'))}`;
 }

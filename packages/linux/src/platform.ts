@@ -36,7 +36,8 @@ export function pnpType(text: string): string | null {
 }
 
 /** One platform or pnp device of the given type; `virtio-mmio` becomes a virtio device without a type as yet. */
-export async function readPlatformDevice(reader: DeviceReader, entry: BusEntry, type: string): Promise<Draft> {
+export async function readPlatformDevice(reader: DeviceReader, entry: BusEntry, type: string | null): Promise<Draft> {
+  if (entry.strange) reader.fault('.', 'name-malformed', `${entry.name} is no device name; the device was not read`);
   const [driver, modalias] = await Promise.all([reader.driver(), reader.value('modalias', parseModalias)]);
   const mmio = type === 'virtio-mmio';
   return {

@@ -103,3 +103,36 @@ test('a device is found by what people call it, and two of a name are not guesse
   const missing = findDevice(two, 'x'.repeat(10_000));
   assert.equal(missing.ok ? 'ok' : missing.error.code, 'device-unknown');
 });
+
+test('a pnp device that does not tell what it is may be anything, so it is shown; one that tells is shown or left out', async () => {
+  const pnp = (name: string, id: FakeNode): Record<string, FakeNode> => ({
+    [`/sys/bus/pnp/devices/${name}`]: { link: `../../../devices/pnp0/${name}` },
+    [`/sys/devices/pnp0/${name}/id`]: id,
+  });
+  const devices = await devicesOf({
+    ...pnp('00:01', 'PNP0303\n'),
+    ...pnp('00:02', 'PNP0501\nPNP0500\n'),
+    ...pnp('00:03', { fails: 'file-denied' }),
+  });
+  assert.deepEqual(
+    devices.map(({ id, type, faults }) => [id, type, faults.length]),
+    [
+      ['platform:00:02', 'serial', 0],
+      ['platform:00:03', null, 1],
+    ],
+  );
+});
+
+test('a serial8250 is a device when a UART answers behind it', async () => {
+  const tree = (type: string): Record<string, FakeNode> => ({
+    '/sys/bus/platform/devices/serial8250': { link: '../../../devices/platform/serial8250' },
+    '/sys/devices/platform/serial8250/driver': { link: '../../../bus/platform/drivers/serial8250' },
+    '/sys/class/tty/ttyS0': { link: '../../devices/platform/serial8250/serial8250:0/serial8250:0.0/tty/ttyS0' },
+    '/sys/devices/platform/serial8250/serial8250:0/serial8250:0.0/tty/ttyS0/type': type,
+  });
+  assert.deepEqual(await devicesOf(tree('0\n')), []);
+  for (const type of ['4\n', 'x']) {
+    const [port] = await devicesOf(tree(type));
+    assert.deepEqual([port?.id, port?.type, port?.interfaces], ['platform:serial8250', 'serial', ['tty/ttyS0']]);
+  }
+});
