@@ -97,7 +97,7 @@ export interface Hotplug {
 export const HOTPLUGS: readonly Hotplug[] = [
   {
     id: 'hot-net',
-    what: 'network card',
+    what: 'second network card',
     device: {
       driver: 'virtio-net-pci',
       bus: 'port0',
@@ -110,7 +110,7 @@ export const HOTPLUGS: readonly Hotplug[] = [
   },
   {
     id: 'hot-nvme',
-    what: 'NVMe drive',
+    what: 'second NVMe drive',
     device: { driver: 'nvme', bus: 'port1', drive: 'nvme1', serial: 'lab-nvme1' },
   },
 ];

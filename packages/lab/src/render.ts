@@ -44,38 +44,45 @@ export function renderReport(report: LabReport, colour: boolean): string {
 }
 
 function table(devices: readonly DeviceLine[], compare: boolean, paint: Paint): string[] {
-  const head: Cell[][] = [
-    ['', '', 'with the gate', '', '', ...(compare ? ['without it'] : [])].map((text) => ({ text, paint: paint.bold })),
-    ['device', 'where', 'level', 'rule or reason', 'driver', ...(compare ? ['driver'] : [])].map((text) => ({
-      text,
-      paint: paint.dim,
-    })),
-  ];
+  const head = (words: readonly string[], how: (text: string) => string): Cell[] =>
+    [...words, ...(compare ? [words === TITLES ? 'driver' : 'without it'] : [])].map((text) => ({ text, paint: how }));
   const rows = devices.map((device) => row(device, compare, paint));
-  return columns([...head, ...rows]);
+  return columns([head(['', '', 'with the gate', '', '', ''], paint.bold), head(TITLES, paint.dim), ...rows]);
 }
+
+const TITLES: readonly string[] = ['device', 'where', 'level', 'rule', 'enforced', 'driver'];
 
 function row(device: DeviceLine, compare: boolean, paint: Paint): Cell[] {
   const allowed = isConnected(device.level);
-  const mark = device.agrees ? { enforced: '', 'not-enforceable': ' !', failed: ' !!' }[device.status] : ' !!';
+  const how = allowed ? paint.good : paint.dim;
   return [
-    { text: `${device.name}${device.origin === 'hotplug' ? ' (plugged in)' : ''}` },
+    { text: safe(device.name) },
     { text: safe(device.id.replace(/^pci:0000:/, '')), paint: paint.dim },
-    { text: device.level, paint: allowed ? paint.good : paint.dim },
-    { text: safe(device.rule ?? device.reason), ...(device.rule === null ? { paint: paint.dim } : {}) },
-    {
-      text: `${safe(device.driver ?? '-')}${mark}`,
-      paint: mark === '' ? (allowed ? paint.good : paint.dim) : device.agrees ? paint.warn : paint.bad,
-    },
+    { text: device.level, paint: how },
+    { text: safe(ruleWords(device)), ...(device.rule === null ? { paint: paint.dim } : {}) },
+    enforcedCell(device, paint),
+    { text: safe(device.driver ?? '-'), paint: how },
     ...(compare
       ? [
           {
-            text: device.without ?? '-',
+            text: safe(device.without ?? '-'),
             ...(device.without !== null && !allowed ? { paint: paint.bad } : {}),
           },
         ]
       : []),
   ];
+}
+
+/** The rule, and the reason where it is not simply that the rule matched. */
+function ruleWords({ rule, reason }: DeviceLine): string {
+  if (rule === null) return reason === 'default' ? 'none matches' : reason;
+  return reason === 'rule-matched' ? rule : `${rule}: ${reason}`;
+}
+
+function enforcedCell({ agrees, status }: DeviceLine, paint: Paint): Cell {
+  if (!agrees) return { text: 'not so', paint: paint.bad };
+  if (status === 'enforced') return { text: 'yes' };
+  return status === 'failed' ? { text: 'failed', paint: paint.bad } : { text: 'cannot', paint: paint.warn };
 }
 
 function columns(rows: readonly (readonly Cell[])[]): string[] {

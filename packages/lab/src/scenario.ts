@@ -187,7 +187,7 @@ export async function runScenario(options: ScenarioOptions): Promise<Result<LabR
     const known = new Set(atBoot.value.pci.map((device) => device.id));
     const hotplug = await step(
       'hotplug',
-      `the host plugs in a ${HOTPLUGS.map(({ what }) => what).join(' and an ')}`,
+      `the host plugs in a ${HOTPLUGS.map(({ what }) => what).join(' and a ')}`,
       async () => {
         const plugged = await plugIn(guest);
         if (!plugged.ok) return plugged;

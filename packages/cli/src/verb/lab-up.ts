@@ -1,6 +1,6 @@
 /** `airlock lab up`: a real Linux guest behind a policy. */
 import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { formatProblem } from '@airlock/core/result.ts';
 import { CHECKOUT, KERNELS, type KernelSeries } from '@airlock/lab/cache.ts';
 import { progressOn } from '@airlock/lab/progress.ts';
@@ -49,6 +49,9 @@ async function run(context: Context, values: Values, positionals: readonly strin
   if (interactive && !process.stdin.isTTY) throw new UsageError('--interactive needs a terminal');
   const policy =
     typeof values['policy'] === 'string' ? resolve(context.cwd, values['policy']) : join(CHECKOUT, 'policies/lab.yaml');
+  // As a person would write it: it stands in decisions and in the gate's summary.
+  const near = relative(process.cwd(), policy);
+  const shown = near.startsWith('..') ? policy : near;
   if (!existsSync(policy)) throw new UsageError(`no such policy: ${policy}`);
 
   const progress = json
@@ -58,7 +61,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
   try {
     result = await runScenario({
       series,
-      policy,
+      policy: shown,
       compare: values['compare'] === true,
       signal: context.signal,
       tell: progress.tell,
