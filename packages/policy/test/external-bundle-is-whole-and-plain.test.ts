@@ -141,6 +141,8 @@ test('a bundle that is cut off anywhere is refused, never read in part', async (
     }),
   );
   assert.equal(code(readTar(unpacked, limits)), 'ok');
+  // One of the two blocks of the end mark is not an end.
+  assert.equal(code(readTar(tar([file('policy.wasm')], 512), limits)), 'bundle-malformed');
 });
 
 test('arbitrary bytes and arbitrary damage give a whole bundle or a coded error', async () => {

@@ -195,6 +195,17 @@ test('a device that breaks the engine does not take the next one with it, until 
   );
 });
 
+test('an engine is not asked about what is disconnected anyway', async () => {
+  const devices = [0, 1, 2].map((i) => device({ id: `pci:${i}` })); // each would be a conflict, and cost a thread
+  const usb = device({ id: 'usb:1-1', bus: 'usb' });
+  const decisions = [
+    ...devices.map(({ id }) => decision({ device: id, level: 'disconnected', reason: 'default' })),
+    decision({ device: usb.id }),
+  ];
+  const options = { entrypoint: 'hostile/conflict' };
+  assert.deepEqual(await ask(vector('hostile.tar.gz'), options, [...devices, usb], decisions), decisions);
+});
+
 test('a device that the engine cannot see, or that says too much, is denied without being asked about', async () => {
   const engine = await openBundle(vector('narrow.tar.gz'), NARROW);
   assert.ok(engine.ok);
