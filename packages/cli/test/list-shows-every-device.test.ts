@@ -154,6 +154,13 @@ test('info --json carries the device and what its configuration space says', () 
     assert.match((await airlock(['info', '00:03.0', '--root', root])).out, /--probe asks the device/);
   }));
 
+test('a probe of a device that is in use is not made, and that is said', () =>
+  withTree('q35-7.2-bound', async ({ root }) => {
+    const { code, err } = await airlock(['info', 'vda', '--probe', '--root', root]);
+    assert.equal(code, 0);
+    assert.match(err, /was not asked/);
+  }));
+
 test('a probe of something that only looks like a device tells that it lied', () =>
   withTree('q35-7.2-unbound', async ({ root }) => {
     const { code, out } = await airlock(['info', '00:03.0', '--probe', '--root', root]);

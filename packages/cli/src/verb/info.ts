@@ -48,6 +48,9 @@ async function run(context: Context, values: Values, positionals: readonly strin
   if (values['probe'] === true) {
     const probed = await readInventory(files, { probe: [device.id] });
     if (probed.ok) device = probed.value.devices.find(({ id }) => id === device.id) ?? device;
+    if (device.features?.offered === undefined && !device.faults.some(({ attribute }) => attribute === 'config')) {
+      context.stderr(`airlock info: ${device.id} was not asked: only a virtio PCI function without a driver is\n`);
+    }
   }
   const config =
     device.path.includes('/pci') && device.id.startsWith('pci:') ? await readPciDetails(files, device.path) : undefined;
@@ -119,7 +122,7 @@ function describe(
   if (config !== undefined) {
     tell('bus master', config.busMaster ? 'on: it may write to memory by itself' : 'off');
     tell('capabilities', wrap(counted([...config.capabilities, ...config.extended].map(({ name }) => name))));
-    if (config.size === 64) tell('', 'only root sees the capabilities');
+    if (config.size === 64) tell('capabilities', 'only root sees them');
     tell('virtio', ...config.virtio);
     tell('device serial', config.deviceSerialNumber);
     for (const text of config.broken) lines.push(paint.yellow(`  ! configuration space: ${text}`));
