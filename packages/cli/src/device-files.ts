@@ -32,10 +32,15 @@ export interface EnforcedLevel {
   readonly detail: string;
 }
 
-/** By device id, from /run/airlock/enforcement.json; `undefined` when no gate has run, `'malformed'` for anything else. */
-export async function readLevels(files: Files): Promise<ReadonlyMap<string, EnforcedLevel> | 'malformed' | undefined> {
+/** By device id, from /run/airlock/enforcement.json; `undefined` when no gate has run. */
+export async function readLevels(
+  files: Files,
+): Promise<ReadonlyMap<string, EnforcedLevel> | 'malformed' | 'denied' | undefined> {
   const bytes = await files.read('/run/airlock/enforcement.json', 16_777_216);
-  if (!bytes.ok) return bytes.error.code === 'file-missing' ? undefined : 'malformed';
+  if (!bytes.ok) {
+    const { code } = bytes.error;
+    return code === 'file-missing' ? undefined : code === 'file-denied' ? 'denied' : 'malformed';
+  }
   let value: unknown;
   try {
     value = JSON.parse(Buffer.from(bytes.value).toString('utf8'));

@@ -55,7 +55,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
   const config =
     device.path.includes('/pci') && device.id.startsWith('pci:') ? await readPciDetails(files, device.path) : undefined;
   const levels = await readLevels(files);
-  const enforced = levels === undefined || levels === 'malformed' ? undefined : levels.get(device.id);
+  const enforced = typeof levels === 'object' ? levels.get(device.id) : undefined;
   if (values['json'] === true) {
     const details = config?.ok === true ? { config: config.value } : {};
     context.stdout(`${JSON.stringify({ device, ...details, ...(enforced ? { enforced } : {}) }, null, 2)}\n`);

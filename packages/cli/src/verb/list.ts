@@ -46,9 +46,11 @@ async function run(context: Context, values: Values, positionals: readonly strin
     return EXIT.environment;
   }
   const found = await readLevels(files);
-  if (found === 'malformed')
+  if (found === 'malformed') {
     context.stderr('airlock list: /run/airlock/enforcement.json is not what the gate writes; no levels shown\n');
-  const levels = found === 'malformed' ? undefined : found;
+  }
+  if (found === 'denied') context.stderr('airlock list: only root sees the levels\n');
+  const levels = typeof found === 'string' ? undefined : found;
   const blocked = (device: Device) => !isBound(device) || levels?.get(device.id)?.level === 'disconnected';
   const devices = inventory.value.devices.filter((device) => values['blocked'] !== true || blocked(device));
   if (values['json'] === true) {
