@@ -2,14 +2,18 @@
 import { readdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { Claims } from '@airlock/core/claim.ts';
+import type { Decision } from '@airlock/core/decision.ts';
 import type { Inventory } from '@airlock/core/device.ts';
 import { fail, formatProblem, ok, type Problem, type Result } from '@airlock/core/result.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import { type CompiledPolicy, compilePolicy } from '@airlock/policy/compile.ts';
+import { decide } from '@airlock/policy/decide.ts';
 import { decodePolicy } from '@airlock/policy/decode.ts';
+import { openExternal } from '@airlock/policy/external/node-external.ts';
 import { decodeClaims, decodeInventory } from '@airlock/policy/inventory-json.ts';
 import { type LoadedPolicy, loadPolicy, parseSources, readText } from '@airlock/policy/node-source.ts';
 import type { Policy } from '@airlock/policy/policy.ts';
+import type { Phase } from '@airlock/policy/verdict.ts';
 import { type Context, UsageError } from './verb.ts';
 
 const JSON_LIMIT = 64 * 1024 * 1024;
@@ -40,6 +44,34 @@ export async function needPolicy(context: Context, verb: string, path: string): 
   printProblems(context, problems);
   context.stderr(`airlock ${verb}: ${path} is no usable policy\n`);
   return null;
+}
+
+/** What `decide` says, narrowed by the policy's external engine where it names one; its trouble is told and denies. */
+export async function decideAll(
+  context: Context,
+  path: string,
+  policy: CompiledPolicy,
+  inventory: Inventory,
+  claims: Claims,
+  phase: Phase,
+): Promise<readonly Decision[]> {
+  const decisions = decide(policy, inventory, claims, { phase });
+  const external = policy.policy.external;
+  if (external === undefined) return decisions;
+  const folder = resolve(context.cwd, path === '-' ? '.' : dirname(path));
+  const { engine, problem } = await openExternal(external, folder);
+  if (problem !== null) printProblems(context, [problem]);
+  try {
+    return await engine.narrow(decisions, inventory, claims);
+  } finally {
+    await engine.close();
+  }
+}
+
+/** For verbs that compare or test the rules alone. */
+export function noteExternal(context: Context, verb: string, policy: CompiledPolicy): void {
+  if (policy.policy.external === undefined) return;
+  context.stderr(`airlock ${verb}: the rules alone; ${printable(policy.policy.external.path)} is not asked\n`);
 }
 
 /** `policy.yaml:12:3: message (hint) [code]`, one a line. */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -139,6 +139,23 @@ test('eval: claims are by device, and strict', async () => {
   const { out } = await airlock('policy eval --json --inventory i.json --claims claims.json p.yaml');
   assert.equal(JSON.parse(out.split('\n')[0] ?? '').tier, 'bound');
   assert.equal((await airlock('policy eval --inventory i.json --claims wrong.json p.yaml')).code, 2);
+});
+
+test('eval and explain ask the external engine; diff and test say that they do not', async () => {
+  for (const name of ['narrow-es256.tar.gz', 'es256.pub.pem']) {
+    copyFileSync(join(house, 'packages/policy/test/vectors/opa', name), join(folder, name));
+  }
+  const external = (opa: string) =>
+    `${POLICY}external: { opa: ${opa}, verify: { key: es256.pub.pem, algorithm: ES256 }, timeout-ms: 10000 }\n`;
+  writeFileSync(join(folder, 'engine.yaml'), external('narrow-es256.tar.gz'));
+  writeFileSync(join(folder, 'lost.yaml'), external('lost.tar.gz'));
+  const narrowed = await airlock('policy eval --inventory i.json engine.yaml');
+  assert.match(narrowed.out, /0000:00:03\.0 +virtio block +disconnected +disk +external-narrowed/);
+  const lost = await airlock('policy explain --device vda --inventory i.json lost.yaml');
+  assert.match(lost.err, /^lost\.yaml:11:11: the bundle .* \[external-file-unreadable\]$/m);
+  assert.match(lost.out, /level +disconnected\n.*\n +reason +external-failed/);
+  assert.equal((await airlock('policy check lost.yaml')).code, 1);
+  assert.match((await airlock('policy diff p.yaml engine.yaml --inventory i.json')).err, /rules alone/);
 });
 
 test('explain: rule, place, reason, inputs, and what would change it', async () => {

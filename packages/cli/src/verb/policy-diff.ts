@@ -3,7 +3,7 @@ import { formatProblem } from '@airlock/core/result.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import { type Difference, diffPolicies, type RecordedMachine } from '@airlock/policy/diff.ts';
 import { alignRows, paintFor } from '../device-view.ts';
-import { atBoot, needPolicy, noteUnseenBoot, onceStdin, readInventoryFile } from '../policy-input.ts';
+import { atBoot, needPolicy, noteExternal, noteUnseenBoot, onceStdin, readInventoryFile } from '../policy-input.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
@@ -34,6 +34,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
   const old = await needPolicy(context, 'policy diff', before);
   const now = await needPolicy(context, 'policy diff', after);
   if (old === null || now === null) return EXIT.findings;
+  for (const one of [old, now]) noteExternal(context, 'policy diff', one);
   const machines: RecordedMachine[] = [];
   for (const name of files) {
     const inventory = await readInventoryFile(context, name);

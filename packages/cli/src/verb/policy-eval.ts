@@ -3,10 +3,10 @@ import type { Decision } from '@airlock/core/decision.ts';
 import { isConnected } from '@airlock/core/level.ts';
 import { formatProblem } from '@airlock/core/result.ts';
 import { printable } from '@airlock/linux/attribute.ts';
-import { decide } from '@airlock/policy/decide.ts';
 import { alignRows, paintFor, whatIs } from '../device-view.ts';
 import {
   atBoot,
+  decideAll,
   needOption,
   needPolicy,
   noteUnseenBoot,
@@ -59,9 +59,14 @@ async function run(context: Context, values: Values, positionals: readonly strin
   if (!inventory.ok) return EXIT.usage;
   const machine = values['at-boot'] === true ? atBoot(inventory.value) : inventory.value;
   noteUnseenBoot(context, 'policy eval', machine);
-  const decisions = decide(policy, machine, claims?.ok ? claims.value : {}, {
-    phase: values['after-bind'] === true ? 'after-bind' : 'before-bind',
-  });
+  const decisions = await decideAll(
+    context,
+    path,
+    policy,
+    machine,
+    claims?.ok ? claims.value : {},
+    values['after-bind'] === true ? 'after-bind' : 'before-bind',
+  );
   if (values['json'] === true) {
     for (const decision of decisions) context.stdout(`${JSON.stringify(decision)}\n`);
     return EXIT.fine;

@@ -4,11 +4,11 @@ import type { Device, Inventory } from '@airlock/core/device.ts';
 import { nearest } from '@airlock/core/nearest.ts';
 import { formatProblem } from '@airlock/core/result.ts';
 import { printable } from '@airlock/linux/attribute.ts';
-import { decide } from '@airlock/policy/decide.ts';
 import { show } from '@airlock/policy/explanation.ts';
 import { alignRows, type Paint, paintFor, whatIs } from '../device-view.ts';
 import {
   atBoot,
+  decideAll,
   needOption,
   needPolicy,
   noteUnseenBoot,
@@ -63,9 +63,16 @@ async function run(context: Context, values: Values, positionals: readonly strin
   const machine = values['at-boot'] === true ? atBoot(inventory.value) : inventory.value;
   noteUnseenBoot(context, 'policy explain', machine);
   const device = findDevice(machine, wanted);
-  const decision = decide(policy, machine, claims?.ok ? claims.value : {}, {
-    phase: values['after-bind'] === true ? 'after-bind' : 'before-bind',
-  }).find((one) => one.device === device.id);
+  const decision = (
+    await decideAll(
+      context,
+      path,
+      policy,
+      machine,
+      claims?.ok ? claims.value : {},
+      values['after-bind'] === true ? 'after-bind' : 'before-bind',
+    )
+  ).find((one) => one.device === device.id);
   if (decision === undefined) throw new UsageError(`no decision about ${device.id}`);
   context.stdout(
     values['json'] === true

@@ -10,7 +10,7 @@ import { decodeTests, type PolicyTests } from '@airlock/policy/test-file.ts';
 import { runTests, type TestRun } from '@airlock/policy/test-run.ts';
 import { readYaml, TEXT_LIMIT } from '@airlock/policy/yaml.ts';
 import { type Paint, paintFor } from '../device-view.ts';
-import { printProblems, readInventoryFile, readPolicy } from '../policy-input.ts';
+import { noteExternal, printProblems, readInventoryFile, readPolicy } from '../policy-input.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
@@ -87,7 +87,9 @@ async function runFile(
   if (read.policy === undefined) return { problems: read.problems };
   const recorded = await recordedBy(context, file, tests);
   if (!recorded.ok) return { problems: [recorded.error] };
-  return { run: runTests(compilePolicy(read.policy), tests, recorded.value), policy: path };
+  const policy = compilePolicy(read.policy);
+  noteExternal(context, 'policy test', policy);
+  return { run: runTests(policy, tests, recorded.value), policy: path };
 }
 
 async function recordedBy(context: Context, file: string, tests: PolicyTests) {
