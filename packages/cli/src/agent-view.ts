@@ -155,7 +155,7 @@ export function statusText(status: Status, terminal: boolean): string {
   if (status.devices.length > 0) {
     const rows = status.devices.map((one) => [
       one.device,
-      cut([one.what, ...one.interfaces.slice(0, 2)].join(' · '), 64),
+      cut([one.what, ...one.interfaces.slice(0, 2)].join(', '), 64),
       one.level,
       one.rule === null ? `(${one.reason})` : (one.rule.split(' ')[0] ?? ''),
       HOLDS[one.status],
@@ -257,7 +257,7 @@ function table(
 }
 
 function cut(text: string, length: number): string {
-  return text.length <= length ? text : `${text.slice(0, length - 1)}…`;
+  return text.length <= length ? text : `${text.slice(0, length - 3)}...`;
 }
 
 /** What became of `airlock allow`, `block` and `reject`. */

@@ -14,7 +14,7 @@ export const verb: Verb = {
   usage: 'DEVICE [--once | --for DURATION | --permanent | --revoke] [--json]',
   help: `
   --once          until the device goes away (the default)
-  --for DURATION  for 90s, 10m, 2h, 1h30m, 1d …; counted from now by the time since boot, whatever the clock says
+  --for DURATION  for 90s, 10m, 2h, 1h30m or 1d; counted from now by the time since boot, whatever the clock says
   --permanent     without an end, also after a reboot (kept in /var/lib/airlock)
   --revoke        take back what was allowed or blocked: the policy alone decides again
   --json          the answer as one JSON value

@@ -44,10 +44,10 @@ function differences(was: Device, is: Device): string[] {
   const isDrivers = drivers(is);
   for (const [name, driver] of isDrivers) {
     const then = wasDrivers.get(name) ?? null;
-    if (then !== driver) what.push(`${name}: driver ${then ?? 'none'} → ${driver ?? 'none'}`);
+    if (then !== driver) what.push(`${name}: driver ${then ?? 'none'} -> ${driver ?? 'none'}`);
   }
   for (const [name, driver] of wasDrivers) {
-    if (!isDrivers.has(name) && driver !== null) what.push(`${name}: driver ${driver} → none`);
+    if (!isDrivers.has(name) && driver !== null) what.push(`${name}: driver ${driver} -> none`);
   }
   const thenFeatures = was.features?.negotiated;
   const nowFeatures = is.features?.negotiated;
@@ -65,7 +65,7 @@ function differences(was: Device, is: Device): string[] {
     if (trouble.length > 0) what.push(`status 0x${is.status.toString(16)}: ${trouble.join(', ')}`);
   }
   if ((was.sriov?.enabled ?? 0) !== (is.sriov?.enabled ?? 0)) {
-    what.push(`virtual functions ${was.sriov?.enabled ?? 0} → ${is.sriov?.enabled ?? 0}`);
+    what.push(`virtual functions ${was.sriov?.enabled ?? 0} -> ${is.sriov?.enabled ?? 0}`);
   }
   const faults = is.faults.filter(({ attribute }) => !was.faults.some((fault) => fault.attribute === attribute));
   for (const fault of faults.slice(0, 4)) what.push(`${fault.attribute}: ${fault.message}`);

@@ -339,9 +339,10 @@ export function startKeeper(parts: KeeperParts): Keeper {
       await persist();
     },
     async consider(these) {
-      const seen = await readInventory(files);
-      if (!seen.ok) return seen;
-      return ok({ inventory: seen.value, judgement: await judge(seen.value, these) });
+      const read = await readInventory(files);
+      if (!read.ok) return read;
+      const seen = facts.complete(read.value);
+      return ok({ inventory: seen, judgement: await judgeHeld(seen, these) });
     },
     setGrants: replace,
     incarnation: parts.incarnation,

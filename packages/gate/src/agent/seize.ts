@@ -47,7 +47,8 @@ export function startSeizing({ hands, known, note }: SeizeParts): Seizing {
 
   async function step(one: Step): Promise<void> {
     for (const { step, outcome } of await applyPlan({ version: 1, steps: [one] }, hands)) {
-      note({ kind: 'step', step, outcome });
+      // That it is held is told by the turn that follows, unless it is not.
+      if (step.kind !== 'pin' || outcome.status !== 'enforced') note({ kind: 'step', step, outcome });
     }
   }
 
