@@ -114,6 +114,15 @@ function wrongParts(value: Readonly<Record<string, unknown>>, where: string): Re
   if (isObject(iommu) && iommu['type'] !== null && !isText(iommu['type'])) {
     return malformed(`${where}.iommu.type is neither text nor null`);
   }
+  const nodes = Array.isArray(value['nodes']) ? (value['nodes'] as unknown[]) : [];
+  for (const [index, node] of nodes.entries()) {
+    const good =
+      isObject(node) &&
+      isText(node['bus']) &&
+      isText(node['name']) &&
+      (node['driver'] === null || isText(node['driver']));
+    if (!good) return malformed(`${where}.nodes[${index}] needs the texts bus, name and driver (or null)`);
+  }
   for (const name of ['offered', 'negotiated'] as const) {
     const list = isObject(features) ? features[name] : undefined;
     if (list !== undefined && !isKind(list, 'texts'))

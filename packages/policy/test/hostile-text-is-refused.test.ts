@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { decide } from '../src/decide.ts';
 import { decodePolicy } from '../src/decode.ts';
 import { packDocuments, unpackDocuments } from '../src/document.ts';
 import { formatPolicy } from '../src/format.ts';
+import { generatePolicy } from '../src/generate.ts';
 import { decodeClaims, decodeInventory } from '../src/inventory-json.ts';
 import { compileGlob, parseRange } from '../src/pattern.ts';
 import { readYaml, TEXT_LIMIT } from '../src/yaml.ts';
-import { anyHead, anyRules, policyText, problemsOf } from './policy-fixtures.ts';
+import { anyHead, anyRules, compile, device, parse, policyText, problemsOf, rules } from './policy-fixtures.ts';
 
 test('nesting without end, size without end', () => {
   const endless = [
@@ -131,6 +133,15 @@ test('documents, inventories and claims of any shape are refused or whole', () =
       }
       const inventory = decodeInventory({ version: 1, kernel: a, devices: [b] });
       if (!inventory.ok) assert.equal(inventory.error.code, 'inventory-malformed');
+      const holed = decodeInventory({
+        version: 1,
+        kernel: {},
+        devices: [{ ...device(), nodes: [a], [String(b)]: b, features: a }],
+      });
+      if (holed.ok) {
+        parse(generatePolicy(holed.value));
+        decide(compile(rules()), holed.value, {});
+      }
       const claims = decodeClaims(a);
       if (!claims.ok) assert.equal(claims.error.code, 'claims-malformed');
     }),

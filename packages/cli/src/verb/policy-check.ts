@@ -91,7 +91,7 @@ function outline(policy: Policy, ignored: readonly string[], paint: Paint): stri
       rule.id,
       rule.otherwise === undefined ? rule.level : `${rule.level}, otherwise ${rule.otherwise.level}`,
       policy.bootCritical.some((one) => one.name === rule.id) ? 'boot-critical' : '',
-      `${rule.at.file}:${rule.at.line}`,
+      printable(`${rule.at.file}:${rule.at.line}`),
     ]);
     lines.push(paint.bold('rules, the first that matches decides'));
     const [, ...aligned] = alignRows([['', '', '', '', ''], ...rows, ['', 'default', policy.default, '', '']]);
@@ -121,7 +121,7 @@ function report(
   const parts = [plural(errors, 'error'), plural(count('warning'), 'warning'), plural(count('note'), 'note')];
   const said = parts.filter((part) => part !== '').join(', ');
   const size = problems.length > 0 ? 'not usable' : plural(rules, 'rule') || 'no rules';
-  lines.push(`${path}: ${size}, ${said === '' ? 'nothing wrong found' : said}`);
+  lines.push(`${printable(path)}: ${size}, ${said === '' ? 'nothing wrong found' : said}`);
   return `${lines.join('\n')}\n`;
 }
 

@@ -111,7 +111,7 @@ function report(
       if (verbose) lines.push(`  ${paint.dim('ok')}    ${printable(test.name)}`);
       continue;
     }
-    lines.push(`  ${paint.red('wrong')} ${printable(test.name)}  ${paint.dim(`${file}:${test.at.line}`)}`);
+    lines.push(`  ${paint.red('wrong')} ${printable(test.name)}  ${paint.dim(printable(`${file}:${test.at.line}`))}`);
     for (const one of wrong) lines.push(`          ${printable(one)}`);
     if (decision !== undefined) lines.push(`          ${paint.dim(printable(decision.detail))}`);
   }
