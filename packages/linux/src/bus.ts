@@ -34,10 +34,12 @@ export async function listBus(
   if (wanted.length > DEVICES_LIMIT) {
     return fail('inventory-too-large', `${folder}: ${wanted.length} devices, at most ${DEVICES_LIMIT} are read`);
   }
-  return ok(await mapBounded(wanted, 16, (name) => locate(files, bus, folder, name)));
+  return ok(await mapBounded(wanted, 16, (name) => locateDevice(files, bus, name)));
 }
 
-async function locate(files: Files, bus: string, folder: string, name: string): Promise<BusEntry> {
+/** Where a device of a bus lies, by its name there. */
+export async function locateDevice(files: Files, bus: string, name: string): Promise<BusEntry> {
+  const folder = `/sys/bus/${bus}/devices`;
   if (!isDeviceName(name)) return { bus, name: printable(name), path: `${folder}/${printable(name)}`, strange: true };
   const here = `${folder}/${name}`;
   const target = await files.link(here);

@@ -12,7 +12,7 @@ import { type Interface, readInterfaces } from './interfaces.ts';
 import { readKernelFacts } from './kernel-facts.ts';
 import { mapBounded } from './map-bounded.ts';
 import { type Draft, readPciFunction } from './pci.ts';
-import { hasLegacyPorts, platformType, pnpType, readPlatformDevice } from './platform.ts';
+import { findAcpiNode, hasLegacyPorts, platformType, pnpType, readPlatformDevice } from './platform.ts';
 import { isUsbDevice, readUsbDevice, usbDeviceOf } from './usb.ts';
 import { readVdpaDevice } from './vdpa.ts';
 import { joinVirtio } from './virtio.ts';
@@ -36,6 +36,8 @@ const WIDTH = 8;
 interface Item {
   readonly draft: Draft;
   readonly reader: DeviceReader;
+  /** The path of an inner node that lies elsewhere in the device tree. */
+  readonly inner?: string;
 }
 
 /**
@@ -94,7 +96,11 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
       // One that could not be read may be anything: it is shown.
       if (type === null && !entry.strange && reader.faults.length === 0) return [];
       if (entry.name === 'serial8250' && !(await hasLegacyPorts(files, entry.path))) return [];
-      return [{ draft: await readPlatformDevice(reader, entry, type), reader }];
+      const draft = await readPlatformDevice(reader, entry, type);
+      const acpi = await findAcpiNode(files, reader, entry);
+      if (acpi === undefined) return [{ draft, reader }];
+      draft.nodes = [...draft.nodes, { bus: 'acpi', name: acpi.name, driver: await part(acpi, reader).driver() }];
+      return [{ draft, reader, inner: acpi.path }];
     },
   );
   const vdpas = await mapBounded(vdpa.value, WIDTH, async (entry): Promise<Item> => {
@@ -112,6 +118,7 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
   const carriersFound: readonly Item[] = [...functions, ...platforms.flat(), ...usbs.flat(), ...vdpas];
 
   const byPath = new Map(carriersFound.map((item) => [item.draft.path, item]));
+  for (const item of carriersFound) if (item.inner !== undefined) byPath.set(item.inner, item);
   const joined = await mapBounded(virtio.value, WIDTH, async (entry): Promise<readonly [string, Item]> => {
     const folder = folderOf(entry.path);
     const carrier = byPath.get(folder) ?? (await orphan(entry, folder, open));

@@ -3,7 +3,7 @@
  * virtio-mmio. They lie on the kernel's platform and pnp buses; the rest of those buses is furniture.
  */
 import { known, parseDecimal } from './attribute.ts';
-import type { BusEntry } from './bus.ts';
+import { type BusEntry, locateDevice } from './bus.ts';
 import type { DeviceReader } from './device-reader.ts';
 import type { Files } from './files.ts';
 import { type Draft, parseModalias } from './pci.ts';
@@ -58,6 +58,17 @@ export async function readPlatformDevice(reader: DeviceReader, entry: BusEntry, 
     interfaces: [],
     faults: reader.faults,
   };
+}
+
+/**
+ * The ACPI node of a platform device, where a driver of the ACPI bus has it: older kernels (6.1) drive a TPM through that one
+ * (`tpm_crb`), and its platform device stays without a driver.
+ */
+export async function findAcpiNode(files: Files, reader: DeviceReader, entry: BusEntry): Promise<BusEntry | undefined> {
+  if (entry.bus !== 'platform' || entry.strange || !entry.name.includes(':')) return undefined;
+  const driver = await files.link(`/sys/bus/acpi/devices/${entry.name}/driver`);
+  if (!driver.ok && driver.error.code !== 'file-missing') reader.fault('acpi', driver.error.code, driver.error.message);
+  return driver.ok ? locateDevice(files, 'acpi', entry.name) : undefined;
 }
 
 /**

@@ -136,3 +136,32 @@ test('a serial8250 is a device when a UART answers behind it', async () => {
     assert.deepEqual([port?.id, port?.type, port?.interfaces], ['platform:serial8250', 'serial', ['tty/ttyS0']]);
   }
 });
+
+test('a TPM is in use whether the platform or the ACPI bus drives it', async () => {
+  // As 6.1 and 7.2 show QEMU's tpm-crb.
+  const node = '/sys/devices/LNXSYSTM:00/LNXSYBUS:00/MSFT0101:00';
+  const tree: Readonly<Record<string, FakeNode>> = {
+    '/sys/bus/acpi/devices/MSFT0101:00': { link: `../../..${node.slice(4)}` },
+    '/sys/bus/platform/devices/MSFT0101:00': { link: '../../../devices/platform/MSFT0101:00' },
+    '/sys/devices/platform/MSFT0101:00/modalias': 'acpi:MSFT0101:MSFT0101:\n',
+  };
+  const [old] = await devicesOf({
+    ...tree,
+    [`${node}/driver`]: { link: '../../../../bus/acpi/drivers/tpm_crb' },
+    '/sys/class/tpm/tpm0': { link: `../..${node.slice(4)}/tpm/tpm0` },
+  });
+  assert.ok(old);
+  assert.deepEqual(
+    [old.id, old.type, old.interfaces, isBound(old)],
+    ['platform:MSFT0101:00', 'tpm', ['tpm/tpm0'], true],
+  );
+  assert.deepEqual(old.nodes.at(-1), { bus: 'acpi', name: 'MSFT0101:00', driver: 'tpm_crb' });
+  const [recent] = await devicesOf({
+    ...tree,
+    '/sys/devices/platform/MSFT0101:00/driver': { link: '../../../bus/platform/drivers/tpm_crb_acpi' },
+    '/sys/class/tpm/tpm0': { link: '../../devices/platform/MSFT0101:00/tpm/tpm0' },
+  });
+  assert.deepEqual([recent?.nodes.length, recent?.interfaces, recent && isBound(recent)], [1, ['tpm/tpm0'], true]);
+  const [idle] = await devicesOf(tree);
+  assert.equal(idle && isBound(idle), false);
+});
