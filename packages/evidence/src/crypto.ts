@@ -1,0 +1,30 @@
+/** The cryptography that verification needs, passed in: this room computes nothing of the sort itself. */
+
+export const HASHES = ['sha1', 'sha256', 'sha384', 'sha512'] as const;
+export type Hash = (typeof HASHES)[number];
+
+/** Bytes of a digest. */
+export const HASH_SIZE: Readonly<Record<Hash, number>> = { sha1: 20, sha256: 32, sha384: 48, sha512: 64 };
+
+export type SignatureScheme =
+  /** `raw` is r || s in big-endian, each as long as the curve; `der` is SEQUENCE { r, s }. */
+  | { readonly kind: 'ecdsa'; readonly hash: Hash; readonly form: 'raw' | 'der' }
+  | { readonly kind: 'rsa-pss'; readonly hash: Hash; readonly saltLength: number }
+  | { readonly kind: 'rsa-pkcs1'; readonly hash: Hash };
+
+export type KeyKind = 'p256' | 'p384' | 'p521' | 'rsa' | 'other';
+
+/** A public key that was taken in once, for any number of verifications. */
+export interface PublicKey {
+  readonly kind: KeyKind;
+  /** Bits of the modulus or of the curve. */
+  readonly bits: number;
+  /** Never throws; a signature of a wrong form or for another kind of key is `false`. */
+  verify(scheme: SignatureScheme, message: Uint8Array, signature: Uint8Array): boolean;
+}
+
+export interface Crypto {
+  hash(name: Hash, bytes: Uint8Array): Uint8Array;
+  /** DER SubjectPublicKeyInfo; `undefined` for a key that is none: a point off its curve, an unknown algorithm. */
+  publicKey(spki: Uint8Array): PublicKey | undefined;
+}

@@ -1,0 +1,31 @@
+import type { ErrorCatalogue } from '@airlock/core/result.ts';
+
+/** Why bytes could not be read as what they claim to be. Whether evidence is good is told by checks (docs/checks.md). */
+export const EVIDENCE_ERRORS = {
+  'der-truncated': 'A DER element says that it is longer than what holds it (X.690 §8.1.3).',
+  'der-not-canonical':
+    'Encoded in a way that DER forbids: indefinite or overlong length, padded integer, loose boolean (X.690 §10, §11).',
+  'der-unexpected-tag': 'A DER element is not of the type that stands there.',
+  'der-trailing-bytes': 'Something follows where the structure ends.',
+  'der-too-large': 'A DER structure is larger or nested deeper than Airlock reads.',
+  'der-value-invalid': 'A DER value is outside of what its type or its place permits.',
+  'pem-invalid': 'A PEM block is not closed, is not base64, or holds nothing.',
+  'certificate-invalid': 'Not an X.509 version 3 certificate as RFC 5280 §4 describes it.',
+  'crl-invalid': 'Not an X.509 version 2 revocation list as RFC 5280 §5 describes it.',
+  'snp-report-invalid': 'Not an SEV-SNP attestation report (AMD 56860, ATTESTATION_REPORT).',
+  'snp-certificate-table-invalid': 'The certificate table of an extended report contradicts itself (AMD 56421, GHCB).',
+  'vcek-extension-invalid': 'A VCEK or VLEK lacks one of AMD’s extensions, or it has a wrong form (AMD 57230).',
+  'tdx-quote-invalid': 'Not a TDX quote of version 4 or 5, or its sizes contradict each other (Intel DCAP, Appendix A.3).',
+  'pck-extension-invalid': 'A PCK certificate lacks Intel’s SGX extension, or it has a wrong form.',
+  'collateral-invalid': 'Intel collateral (TCB info, QE identity, their wrapper) does not have the documented form.',
+  'json-invalid': 'Not JSON, or nested too deep, or a name stands twice in one object.',
+  'tpm-structure-invalid': 'A TPM structure (TPMS_ATTEST, TPMT_SIGNATURE) ends too early or has a value that is not permitted.',
+  'event-log-invalid': 'Not a TCG event log in the crypto agile format (TCG PC Client PFP §10.2).',
+  'hcl-report-invalid': 'Not the report of Azure’s paravisor: marker, sizes or runtime data are wrong.',
+  'quote-wrapper-invalid': 'A file that wraps a TPM quote lacks a part, or a part is not in the form that it should be.',
+  'file-too-large': 'A file is larger than any evidence is.',
+  'file-unreadable': 'The file could not be read.',
+  'file-not-recognised': 'The file is no evidence, certificate, revocation list or collateral that Airlock knows.',
+} as const satisfies ErrorCatalogue;
+
+export type EvidenceErrorCode = keyof typeof EVIDENCE_ERRORS;

@@ -1,0 +1,66 @@
+/** `Crypto` on node:crypto. */
+import { constants, createPublicKey, hash, type KeyObject, verify } from 'node:crypto';
+import type { Crypto, KeyKind, PublicKey, SignatureScheme } from './crypto.ts';
+
+const CURVES: Readonly<Record<string, { readonly kind: KeyKind; readonly bits: number }>> = {
+  prime256v1: { kind: 'p256', bits: 256 },
+  secp384r1: { kind: 'p384', bits: 384 },
+  secp521r1: { kind: 'p521', bits: 521 },
+};
+
+export function nodeCrypto(): Crypto {
+  return {
+    hash: (name, bytes) => new Uint8Array(hash(name, bytes, 'buffer')),
+    publicKey: importKey,
+  };
+}
+
+function importKey(spki: Uint8Array): PublicKey | undefined {
+  let key: KeyObject;
+  try {
+    key = createPublicKey({ key: Buffer.from(spki.buffer, spki.byteOffset, spki.length), format: 'der', type: 'spki' });
+  } catch {
+    return undefined;
+  }
+  const details = key.asymmetricKeyDetails;
+  const curve = CURVES[details?.namedCurve ?? ''];
+  const rsa = key.asymmetricKeyType === 'rsa' || key.asymmetricKeyType === 'rsa-pss';
+  const kind: KeyKind = key.asymmetricKeyType === 'ec' && curve !== undefined ? curve.kind : rsa ? 'rsa' : 'other';
+  return {
+    kind,
+    bits: curve?.bits ?? details?.modulusLength ?? 0,
+    verify: (scheme, message, signature) => verifyWith(key, kind, scheme, message, signature),
+  };
+}
+
+function verifyWith(
+  key: KeyObject,
+  kind: KeyKind,
+  scheme: SignatureScheme,
+  message: Uint8Array,
+  signature: Uint8Array,
+): boolean {
+  if ((kind === 'rsa') !== (scheme.kind !== 'ecdsa') || kind === 'other') return false;
+  try {
+    switch (scheme.kind) {
+      case 'ecdsa':
+        return verify(
+          scheme.hash,
+          message,
+          { key, dsaEncoding: scheme.form === 'raw' ? 'ieee-p1363' : 'der' },
+          signature,
+        );
+      case 'rsa-pss':
+        return verify(
+          scheme.hash,
+          message,
+          { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: scheme.saltLength },
+          signature,
+        );
+      case 'rsa-pkcs1':
+        return verify(scheme.hash, message, { key, padding: constants.RSA_PKCS1_PADDING }, signature);
+    }
+  } catch {
+    return false;
+  }
+}
