@@ -64,7 +64,8 @@ mkdir -p /run/lab/bin
 cp /bin/busybox /etc/lab/channel /etc/lab/view /run/lab/
 for name in $(/run/lab/busybox --list); do ln -s ../busybox /run/lab/bin/$name; done
 export PATH=/run/lab/bin:$PATH
-exec /run/lab/busybox sh /run/lab/channel
+# Not process 1 itself: that hears of every orphan's end, and busybox's read starts over when it does.
+exec /run/lab/busybox sh -c 'sh /run/lab/channel & wait $!; poweroff -f'
 `;
 
 export const ON_UEVENT = `#!/bin/busybox sh

@@ -5,6 +5,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { bootLab } from '../src/scenario.ts';
 import { imagesOrSkip } from './guests.ts';
 
 const SCENARIO = new URL('../src/scenario.ts', import.meta.url).href;
@@ -56,4 +57,23 @@ test('a lab that is killed leaves no process and no folder', { timeout: 300_000 
   for (let tries = 0; tries < 50 && left().length > 0; tries++)
     await new Promise((resolve) => setTimeout(resolve, 100));
   assert.deepEqual(left(), []);
+});
+
+test('a lab that is interrupted says so and leaves nothing', { timeout: 300_000 }, async (t) => {
+  const images = await imagesOrSkip(t, '6.12');
+  if (images === undefined) return;
+  const stop = new AbortController();
+  const before = new Set(readdirSync(tmpdir()));
+  const guest = await bootLab(images, images.plain, {
+    signal: stop.signal,
+    cmdline: 'loglevel=7',
+    onConsole: () => stop.abort(),
+  });
+  assert.equal(!guest.ok && guest.error.code, 'lab-interrupted');
+  const left = readdirSync(tmpdir()).filter((name) => name.startsWith('airlock-guest-') && !before.has(name));
+  assert.deepEqual(
+    left.filter((name) => processesOf(name).length === 0),
+    [],
+    'folders that no guest of another test uses',
+  );
 });
