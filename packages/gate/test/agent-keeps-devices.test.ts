@@ -203,3 +203,31 @@ test('a bus that was made to bind by itself again is stopped, and that is told',
     ['bus:virtio'],
   );
 });
+
+test('a feature that turns up on a bound device is a violation, and the device is let go', async (t) => {
+  const machine = fakeMachine([ROOT_DISK, NIC]);
+  const { agent, settle, of } = await startAgent(machine);
+  t.after(() => agent.close('test'));
+  const features = '/sys/devices/pci0000:00/0000:00:03.0/virtio1/features';
+  const before = String(machine.files.tree.get(features));
+  machine.files.tree.set(features, `${before.slice(0, 34)}1${before.slice(35)}`);
+  const status = await settle();
+  assert.equal(levelOf(status, 'pci:0000:00:03.0'), 'disconnected enforced');
+  assert.match(of('device-changed')[0]?.what ?? '', /negotiated RING_PACKED/);
+  assert.equal(machine.driverOf(NIC.slot), null);
+});
+
+test('a device that asks for a reset, or failed, is told', async (t) => {
+  const machine = fakeMachine([ROOT_DISK, NIC]);
+  const { agent, settle, of } = await startAgent(machine);
+  t.after(() => agent.close('test'));
+  await settle();
+  machine.files.tree.set('/sys/devices/pci0000:00/0000:00:03.0/virtio1/status', '0x000000cf\n');
+  await settle();
+  assert.match(
+    of('device-changed')
+      .map(({ what }) => what)
+      .join(),
+    /status 0xcf: NEEDS_RESET, FAILED/,
+  );
+});

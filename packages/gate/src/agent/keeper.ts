@@ -59,8 +59,10 @@ export interface Keeper {
   begin(): Promise<void>;
   /** `quick` false: what is seen to hold already is not enforced again. */
   turn(occasion: Occasion, quick: boolean): Promise<void>;
-  /** Takes an inventory and judges it by these grants, changing nothing. Codes: those of readInventory. */
-  consider(grants: readonly GrantRecord[]): Promise<Result<{ inventory: Inventory; judgement: Judgement }>>;
+  /** An inventory as of now, changing nothing. Codes: those of readInventory. */
+  look(): Promise<Result<Inventory>>;
+  /** What would be decided on it with these grants. */
+  consider(inventory: Inventory, grants: readonly GrantRecord[]): Promise<Judgement>;
   /** Replaces the grants and writes them down. The problems are those of writing. */
   setGrants(grants: readonly GrantRecord[], about: string): Promise<{ run: Problem | null; kept: Problem | null }>;
   incarnation(device: Device): Promise<string | undefined>;
@@ -338,12 +340,11 @@ export function startKeeper(parts: KeeperParts): Keeper {
       turns++;
       await persist();
     },
-    async consider(these) {
+    async look() {
       const read = await readInventory(files);
-      if (!read.ok) return read;
-      const seen = facts.complete(read.value);
-      return ok({ inventory: seen, judgement: await judgeHeld(seen, these) });
+      return read.ok ? ok(facts.complete(read.value)) : read;
     },
+    consider: judgeHeld,
     setGrants: replace,
     incarnation: parts.incarnation,
     knows: (device) => seenIds.has(device),

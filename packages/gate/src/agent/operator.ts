@@ -46,10 +46,9 @@ export async function operate(parts: OperatorParts, request: OperatorRequest): P
 
 async function act(parts: OperatorParts, request: OperatorRequest): Promise<Result<Answer | Identity>> {
   const { keeper } = parts;
-  const others = (id: string) => keeper.grants.filter(({ device }) => device !== id);
-  const seen = await keeper.consider(keeper.grants);
+  const seen = await keeper.look();
   if (!seen.ok) return seen;
-  const found = findDevice(seen.value.inventory, request.device);
+  const found = findDevice(seen.value, request.device);
   if (!found.ok) {
     // A grant outlives its device's absence, and can be taken back then.
     const absent = keeper.grants.find(({ device }) => device === request.device);
@@ -66,22 +65,20 @@ async function act(parts: OperatorParts, request: OperatorRequest): Promise<Resu
 
   if (request.verb === 'block') return block(parts, device, request.permanent);
   if (request.verb === 'reject') {
-    const children = seen.value.inventory.devices.filter(({ parent }) => parent === device.id);
+    const children = seen.value.devices.filter(({ parent }) => parent === device.id);
     return children.length > 0
       ? fail('device-has-children', `${device.id} carries ${children.map(({ id }) => id).join(', ')}`, {
           hint: 'reject those first',
         })
       : reject(parts, device);
   }
-  // What the policy alone says, without the grant or block that is there.
-  const alone = await keeper.consider(others(device.id));
-  if (!alone.ok) return alone;
-  const still = alone.value.inventory.devices.find(({ id }) => id === device.id);
-  // What binding showed earlier counts, although the device is unbound again.
-  const decision = keeper.refusal(device.id) ?? alone.value.judgement.seen.find((one) => one.device === device.id);
-  if (still === undefined || decision === undefined) return fail('device-unknown', `${device.id} has gone`);
-  const swapped = differsFrom(fingerprintOf(device), still);
-  return swapped ?? allow(parts, still, decision, request.term);
+  // What the policy alone says, without the grant or block that is there. What binding showed earlier counts, although
+  // the device is unbound again.
+  const alone = await keeper.consider(seen.value, without(keeper, device.id));
+  const decision = keeper.refusal(device.id) ?? alone.seen.find((one) => one.device === device.id);
+  return decision === undefined
+    ? fail('device-unknown', `${device.id}: there is no decision on it`)
+    : allow(parts, device, decision, request.term);
 }
 
 function differsFrom(expected: Fingerprint, device: Device): Result<never> | null {
@@ -208,9 +205,9 @@ async function reject(parts: OperatorParts, device: Device): Promise<Result<Answ
     return answer(parts, device, 'blocked', null, notes);
   }
   // Once more, right before it goes: what stands there now must still be what was asked for.
-  const seen = await keeper.consider(keeper.grants);
+  const seen = await keeper.look();
   if (!seen.ok) return seen;
-  const there = seen.value.inventory.devices.find(({ id }) => id === device.id);
+  const there = seen.value.devices.find(({ id }) => id === device.id);
   const changed = there === undefined ? null : differsFrom(fingerprintOf(device), there);
   if (changed !== null) return changed;
   const [removed] = await applyPlan(
