@@ -6,6 +6,7 @@ import { AddressSpace } from '@airlock/virtio/memory/space.ts';
 import { Chain } from '@airlock/virtio/ring/chain.ts';
 import { createDeviceQueue, createDriverQueue } from '@airlock/virtio/ring/create.ts';
 import { queueLayout } from '@airlock/virtio/ring/layout.ts';
+import { PackedDevice } from '@airlock/virtio/ring/packed-device.ts';
 import { BROKEN, DONE, MALFORMED, NONE } from '@airlock/virtio/ring/queue.ts';
 import { SplitDevice } from '@airlock/virtio/ring/split-device.ts';
 import {
@@ -200,6 +201,49 @@ test('split: chains that were in flight when a device died are taken again by th
   assert.equal(resumed.resume(0, chain), DONE);
   assert.equal(resumed.resume(0, chain), BROKEN);
   assert.equal(resumed.violation?.code, 'avail-head-in-flight');
+});
+
+test('packed: lists that were in flight when a device died are counted again, and no more than fit', () => {
+  const { driver, device, memory, layout } = bothEnds(8, PACKED);
+  for (let i = 0; i < 3; i++) {
+    driver.readable(BASE + layout.data + 64 * i, 8);
+    driver.writable(BASE + layout.data + 64 * i + 8, 8);
+    driver.submit(i);
+  }
+  driver.publish();
+  const chain = new Chain(8);
+  const ids: number[] = [];
+  for (let i = 0; i < 2; i++) {
+    assert.equal(device.take(chain), DONE);
+    ids.push(chain.id);
+  }
+  const { addresses } = layout;
+  const again = must(createDeviceQueue(memory.space, memory.space, { size: 8, features: PACKED, addresses }));
+  assert.ok(again instanceof PackedDevice);
+  assert.equal(again.restore(device.position()), null);
+  const [first = -1, second = -1] = ids;
+  for (const [id, count, writable] of [
+    [8, 1, 8],
+    [-1, 1, 8],
+    [0.5, 1, 8],
+    [first, 0, 8],
+    [first, 5, 8],
+    [first, 2, -1],
+    [first, 2, Number.NaN],
+  ] as const) {
+    assert.equal(again.resume(id, count, writable), false);
+  }
+  assert.equal(again.resume(first, 2, 8), true);
+  assert.equal(again.resume(first, 2, 8), false, 'in flight already');
+  assert.equal(again.resume(second, 3, 8), false, 'only two places are left');
+  assert.equal(again.resume(second, 2, 8), true);
+  assert.equal(again.take(chain), DONE);
+  for (const id of [second, chain.id, first]) assert.equal(again.give(id, 4), true);
+  again.publish();
+  const tokens: number[] = [];
+  while (driver.complete() === DONE) tokens.push(driver.token);
+  assert.deepEqual(tokens, [1, 2, 0]);
+  assert.deepEqual([driver.free, driver.violation], [8, null]);
 });
 
 test('queues of one device do not know of each other: one is poisoned or reset, the others go on', () => {

@@ -28,7 +28,7 @@ export interface Mapping {
 }
 
 export class AddressSpace {
-  /** Of the last successful `translate`: which region, and where in it. */
+  /** Of the last successful `translate` (or `within`, for the region): which region, and where in it. */
   region: Region = NOWHERE;
   offset = 0;
   /** Of the last `translate` that returned MISSING. */
@@ -44,7 +44,11 @@ export class AddressSpace {
   private readonly targets: Region[];
   private readonly accesses: Uint8Array;
   private count = 0;
-  private last = 0;
+  // The mapping that was used last: first address, end, what to add to an address to get the offset in `region`, access.
+  private windowStart = 0;
+  private windowEnd = 0;
+  private windowDelta = 0;
+  private windowAccess = 0;
 
   /**
    * `limit` is the most mappings it will hold. With `missing`, an address without a mapping is MISSING (ask for it)
@@ -65,21 +69,47 @@ export class AddressSpace {
    * `region` and `offset` set; or OUTSIDE, DENIED or MISSING. Allocates nothing.
    */
   translate(address: number, access: number): number {
-    let at = this.last;
-    if (at >= this.count || address < (this.starts[at] as number) || address >= (this.ends[at] as number)) {
-      at = this.find(address);
-      if (at < 0) {
-        if (this.outside === OUTSIDE || address >= ADDRESS_LIMIT) return OUTSIDE;
-        this.missAddress = address;
-        this.missAccess = access;
-        return MISSING;
-      }
-      this.last = at;
+    if (!(address >= this.windowStart && address < this.windowEnd) && !this.look(address)) {
+      if (this.outside === OUTSIDE || address >= ADDRESS_LIMIT) return OUTSIDE;
+      this.missAddress = address;
+      this.missAccess = access;
+      return MISSING;
     }
-    if (((this.accesses[at] as number) & access) !== access) return DENIED;
+    if ((this.windowAccess & access) !== access) return DENIED;
+    this.offset = address + this.windowDelta;
+    return this.windowEnd - address;
+  }
+
+  /**
+   * The same for a buffer that lies whole in the mapping that was used last, which is nearly every buffer: its offset in
+   * `region`, or -1 when it does not, or not for this access. A few comparisons, so that callers compile it in place.
+   */
+  within(address: number, length: number, access: number): number {
+    return address >= this.windowStart &&
+      length <= this.windowEnd - address &&
+      length > 0 &&
+      (this.windowAccess & access) === access
+      ? address + this.windowDelta
+      : -1;
+  }
+
+  /** Makes the mapping that holds `address` the window. */
+  private look(address: number): boolean {
+    const at = this.find(address);
+    if (at < 0) return false;
+    this.windowStart = this.starts[at] as number;
+    this.windowEnd = this.ends[at] as number;
+    this.windowDelta = (this.offsets[at] as number) - this.windowStart;
+    this.windowAccess = this.accesses[at] as number;
     this.region = this.targets[at] as Region;
-    this.offset = (this.offsets[at] as number) + (address - (this.starts[at] as number));
-    return (this.ends[at] as number) - address;
+    return true;
+  }
+
+  /** After any change: the next `translate` looks anew. */
+  private closeWindow(): void {
+    this.windowStart = 0;
+    this.windowEnd = 0;
+    this.windowAccess = 0;
   }
 
   /**
@@ -101,6 +131,7 @@ export class AddressSpace {
     ) {
       return fail('mapping-invalid', `${size} bytes at ${start} to ${region.name} + ${offset}, access ${access}`);
     }
+    this.closeWindow();
     let at = this.after(start);
     if (at > 0 && (this.ends[at - 1] as number) > start) return this.overlap(mapping, at - 1);
     if (at < this.count && (this.starts[at] as number) - start < size) return this.overlap(mapping, at);
@@ -127,6 +158,7 @@ export class AddressSpace {
 
   /** Takes `size` bytes from `start` out of all mappings, splitting those that reach beyond. Code: `mapping-limit`. */
   unmap(start: number, size: number): Result<void> {
+    this.closeWindow();
     const end = Math.min(start + size, ADDRESS_LIMIT);
     let at = this.after(start);
     if (at > 0 && (this.ends[at - 1] as number) > start) at--;
@@ -166,7 +198,7 @@ export class AddressSpace {
     this.targets.fill(NOWHERE);
     this.region = NOWHERE;
     this.count = 0;
-    this.last = 0;
+    this.closeWindow();
   }
 
   /** How many mappings there are. */

@@ -62,7 +62,29 @@ export class Chain {
   append(space: AddressSpace, address: number, length: number, writable: boolean): number {
     if (!writable && this.readablePieces !== this.pieces) return 1;
     if (length > this.bytesLimit - this.readableBytes - this.writableBytes) return 2;
+    const pieces = this.pieces;
     const access = writable ? WRITE : READ;
+    const offset = space.within(address, length, access);
+    if (offset >= 0 && pieces < this.capacity) {
+      // A region is one of a few objects that stay: storing it only when it changed spares the garbage collector's notes.
+      if (this.regions[pieces] !== space.region) this.regions[pieces] = space.region;
+      this.offsets[pieces] = offset;
+      this.lengths[pieces] = length;
+      this.pieces = pieces + 1;
+    } else {
+      const fault = this.appendPieces(space, address, length, access);
+      if (fault !== APPENDED) return fault;
+    }
+    if (writable) {
+      this.writableBytes += length;
+    } else {
+      this.readablePieces = this.pieces;
+      this.readableBytes += length;
+    }
+    return APPENDED;
+  }
+
+  private appendPieces(space: AddressSpace, address: number, length: number, access: number): number {
     let at = address;
     let left = length;
     let pieces = this.pieces;
@@ -79,12 +101,6 @@ export class Chain {
       left -= piece;
     }
     this.pieces = pieces;
-    if (writable) {
-      this.writableBytes += length;
-    } else {
-      this.readablePieces = pieces;
-      this.readableBytes += length;
-    }
     return APPENDED;
   }
 

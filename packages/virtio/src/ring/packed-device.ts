@@ -142,6 +142,29 @@ export class PackedDevice implements DeviceQueue {
     return MALFORMED;
   }
 
+  /**
+   * Counts a list as in flight that an earlier life of this device had taken (vhost-user INFLIGHT keeps a copy of its
+   * descriptors, since the ring no longer does); the position does not move. `count` places, `writable` bytes. False when
+   * the id is not to be had, or the places between used and available position do not hold that many.
+   */
+  resume(id: number, count: number, writable: number): boolean {
+    if (this.violation !== null || this.taken[id] !== 0 || id >= this.size) return false;
+    if (!Number.isInteger(count) || count < 1 || count > this.held - this.claimed() || !(writable >= 0)) return false;
+    this.taken[id] = 1;
+    this.descriptorsOf[id] = count;
+    this.writableBytes[id] = writable;
+    this.inFlight++;
+    if (this.inOrder) this.line.enter(id);
+    return true;
+  }
+
+  /** Places of the lists that are in flight. */
+  private claimed(): number {
+    let places = 0;
+    for (let id = 0; id < this.size; id++) if (this.taken[id] !== 0) places += this.descriptorsOf[id] as number;
+    return places;
+  }
+
   private isAvailable(flags: number, wrap: number): boolean {
     return ((flags >>> 7) & 1) === wrap && ((flags >>> 15) & 1) !== wrap;
   }

@@ -40,9 +40,22 @@ import type { IndirectArea } from './split-driver.ts';
 import { Staging } from './staging.ts';
 import { passedDescriptor } from './suppression.ts';
 
+/** Times an address: its upper 32 bits, and a fraction. A power of two, so the product is exact. */
+const HIGH_WORD = 2 ** -32;
+
 const IDLE = 0;
 const SUBMITTED = 1;
 const PUBLISHED = 2;
+
+/** Where things stand in the record of a buffer, which has RECORD numbers: one line of the cache. */
+const STATE = 0;
+const LAST = 1;
+const DESCRIPTORS = 2;
+const ELEMENTS = 3;
+const READABLE = 4;
+const TABLE = 5;
+const PLACE = 6;
+const RECORD = 8;
 
 export class PackedDriver implements DriverQueue {
   readonly size: number;
@@ -75,16 +88,10 @@ export class PackedDriver implements DriverQueue {
    */
   private readonly next: Uint16Array;
   private freeHead = 0;
-  private readonly last: Uint16Array;
   // By buffer id.
-  private readonly state: Uint8Array;
-  private readonly descriptorsOf: Uint16Array;
-  private readonly elementsOf: Uint16Array;
-  private readonly readableOf: Uint16Array;
-  private readonly isIndirect: Uint8Array;
+  private readonly records: Int32Array;
   private readonly writableBytes: Float64Array;
   private readonly tokens: Float64Array;
-  private readonly place: Uint32Array;
   /** The private shadow of every element: of the descriptor with id i at i × limit, of entry e of its table at + e. */
   private readonly shadowAddress: Float64Array;
   private readonly shadowLength: Uint32Array;
@@ -127,15 +134,9 @@ export class PackedDriver implements DriverQueue {
     this.deviceEvent = device.words;
     this.staging = new Staging(size);
     this.next = new Uint16Array(length);
-    this.last = new Uint16Array(length);
-    this.state = new Uint8Array(length);
-    this.descriptorsOf = new Uint16Array(length);
-    this.elementsOf = new Uint16Array(length);
-    this.readableOf = new Uint16Array(length);
-    this.isIndirect = new Uint8Array(length);
+    this.records = new Int32Array(RECORD * length);
     this.writableBytes = new Float64Array(length);
     this.tokens = new Float64Array(length);
-    this.place = new Uint32Array(length);
     const shadow = length * Math.max(1, this.indirect?.limit ?? 1);
     this.shadowAddress = new Float64Array(shadow);
     this.shadowLength = new Uint32Array(shadow);
@@ -176,17 +177,19 @@ export class PackedDriver implements DriverQueue {
     if (indirect !== null) this.placeIndirect(indirect, id);
     else tail = this.placeDirect(id, count);
     this.freeHead = this.next[tail] as number;
-    this.last[id] = tail;
+    const record = id * RECORD;
+    const { records } = this;
+    records[record + STATE] = SUBMITTED;
+    records[record + LAST] = tail;
     this.free -= needed;
     this.pending += needed;
-    this.descriptorsOf[id] = needed;
-    this.elementsOf[id] = count;
-    this.readableOf[id] = staging.readablePieces;
+    records[record + DESCRIPTORS] = needed;
+    records[record + ELEMENTS] = count;
+    records[record + READABLE] = staging.readablePieces;
     this.writableBytes[id] = staging.writableBytes;
     this.tokens[id] = token;
-    this.state[id] = SUBMITTED;
     this.order[this.submitted & this.mask] = id;
-    this.place[id] = this.submitted;
+    records[record + PLACE] = this.submitted;
     this.submitted = (this.submitted + 1) >>> 0;
     staging.clear();
     return DONE;
@@ -209,13 +212,13 @@ export class PackedDriver implements DriverQueue {
       tail = element;
       element = next[element] as number;
       ring.setUint32(at, address >>> 0, true);
-      ring.setUint32(at + 4, (address / 4294967296) >>> 0, true);
+      ring.setUint32(at + 4, (address * HIGH_WORD) >>> 0, true);
       ring.setUint32(at + 8, length, true);
       // The id counts in the last descriptor of a list only; standing in all of them it tells nothing more.
       ring.setUint16(at + 12, id, true);
       this.mark(place, at, (i < readablePieces ? 0 : WRITES) | (i + 1 < count ? NEXT : 0));
     }
-    this.isIndirect[id] = 0;
+    this.records[id * RECORD + TABLE] = 0;
     return tail;
   }
 
@@ -229,19 +232,19 @@ export class PackedDriver implements DriverQueue {
       const length = staging.lengths[i] as number;
       const at = indirect.area.base + (first + i) * DESCRIPTOR_SIZE;
       view.setUint32(at, address >>> 0, true);
-      view.setUint32(at + 4, (address / 4294967296) >>> 0, true);
+      view.setUint32(at + 4, (address * HIGH_WORD) >>> 0, true);
       view.setUint32(at + 8, length, true);
       // §2.8.7: no other flag means anything in a table, nor does the id.
       view.setUint32(at + 12, i < staging.readablePieces ? 0 : WRITES << 16, true);
       this.shadowAddress[first + i] = address;
       this.shadowLength[first + i] = length;
     }
-    this.isIndirect[id] = 1;
+    this.records[id * RECORD + TABLE] = 1;
     const address = indirect.address + first * DESCRIPTOR_SIZE;
     const place = this.availAt;
     const at = this.base + place * DESCRIPTOR_SIZE;
     this.ring.setUint32(at, address >>> 0, true);
-    this.ring.setUint32(at + 4, (address / 4294967296) >>> 0, true);
+    this.ring.setUint32(at + 4, (address * HIGH_WORD) >>> 0, true);
     this.ring.setUint32(at + 8, count * DESCRIPTOR_SIZE, true);
     this.ring.setUint16(at + 12, id, true);
     this.mark(place, at, INDIRECT);
@@ -267,7 +270,7 @@ export class PackedDriver implements DriverQueue {
   publish(): void {
     if (this.heldAt < 0) return;
     while (this.published !== this.submitted) {
-      this.state[this.order[this.published & this.mask] as number] = PUBLISHED;
+      this.records[(this.order[this.published & this.mask] as number) * RECORD + STATE] = PUBLISHED;
       this.published = (this.published + 1) >>> 0;
       this.inFlight++;
     }
@@ -302,9 +305,9 @@ export class PackedDriver implements DriverQueue {
     const written = this.ring.getUint32(at + 8, true);
     if (id >= this.size) return this.poison('used-id-out-of-range', `id ${id}, queue size ${this.size}`);
     const buffer = id & this.mask;
-    if (this.state[buffer] !== PUBLISHED) return this.poison('used-id-not-in-flight', `id ${id}`);
+    if (this.records[buffer * RECORD + STATE] !== PUBLISHED) return this.poison('used-id-not-in-flight', `id ${id}`);
     if (this.inOrder) {
-      const behind = ((this.place[buffer] as number) - this.completed) >>> 0;
+      const behind = ((this.records[buffer * RECORD + PLACE] as number) - this.completed) >>> 0;
       if (behind >= this.inFlight) return this.poison('used-out-of-order', `id ${id}`);
       if (behind > 0) {
         this.batchLeft = behind + 1;
@@ -328,13 +331,13 @@ export class PackedDriver implements DriverQueue {
       this.clamped++;
       if (this.strictLength) return this.poison('used-length-exceeds-buffer', `${written} of ${most} bytes`);
     }
-    this.state[id] = IDLE;
+    this.records[id * RECORD + STATE] = IDLE;
     this.written = written > most ? most : written;
     this.token = this.tokens[id] as number;
     this.lastId = id;
-    this.next[this.last[id] as number] = this.freeHead;
+    this.next[this.records[id * RECORD + LAST] as number] = this.freeHead;
     this.freeHead = id;
-    const count = this.descriptorsOf[id] as number;
+    const count = this.records[id * RECORD + DESCRIPTORS] as number;
     this.free += count;
     this.inFlight--;
     this.completed = (this.completed + 1) >>> 0;
@@ -350,10 +353,10 @@ export class PackedDriver implements DriverQueue {
 
   elements(into: Elements): boolean {
     const id = this.lastId;
-    const count = this.elementsOf[id] as number;
+    const count = this.records[id * RECORD + ELEMENTS] as number;
     if (into.addresses.length < count || into.lengths.length < count) return false;
     const limit = this.indirect?.limit ?? 1;
-    const indirect = this.isIndirect[id] === 1;
+    const indirect = this.records[id * RECORD + TABLE] === 1;
     let at = id * limit;
     let element = id;
     for (let i = 0; i < count; i++) {
@@ -363,7 +366,7 @@ export class PackedDriver implements DriverQueue {
       at = indirect ? at + 1 : element * limit;
     }
     into.count = count;
-    into.readable = this.readableOf[id] as number;
+    into.readable = this.records[id * RECORD + READABLE] as number;
     return true;
   }
 
@@ -402,12 +405,15 @@ export class PackedDriver implements DriverQueue {
   reset(): number[] {
     const left: { readonly token: number; readonly age: number }[] = [];
     for (let id = 0; id < this.size; id++) {
-      if (this.state[id] === IDLE) continue;
-      left.push({ token: this.tokens[id] as number, age: (this.submitted - (this.place[id] as number)) >>> 0 });
+      if (this.records[id * RECORD + STATE] === IDLE) continue;
+      left.push({
+        token: this.tokens[id] as number,
+        age: (this.submitted - (this.records[id * RECORD + PLACE] as number)) >>> 0,
+      });
     }
     zeroRing(this.areas);
     this.staging.clear();
-    this.state.fill(IDLE);
+    this.records.fill(0);
     for (let i = 0; i < this.size; i++) this.next[i] = (i + 1) & this.mask;
     this.freeHead = 0;
     this.free = this.size;

@@ -35,10 +35,23 @@ import {
 } from './queue.ts';
 import { Staging } from './staging.ts';
 
+/** Times an address: its upper 32 bits, and a fraction. A power of two, so the product is exact. */
+const HIGH_WORD = 2 ** -32;
+
 /** What a descriptor is to the driver, when it is the head of a chain. */
 const IDLE = 0;
 const SUBMITTED = 1;
 const PUBLISHED = 2;
+
+/** Where things stand in the record of a head, which has RECORD numbers: one line of the cache. */
+const STATE = 0;
+const LAST = 1;
+const DESCRIPTORS = 2;
+const ELEMENTS = 3;
+const READABLE = 4;
+const TABLE = 5;
+const PLACE = 6;
+const RECORD = 8;
 
 /** Memory for indirect tables: one of `limit` descriptors for each descriptor of the queue. */
 export interface IndirectArea {
@@ -76,21 +89,14 @@ export class SplitDriver implements DriverQueue {
   private readonly staging: Staging;
   /** Free descriptors are a list through this; so are the descriptors of a chain, in the order they were taken. */
   private readonly next: Uint16Array;
-  private readonly state: Uint8Array;
-  private readonly last: Uint16Array;
-  /** Descriptors that the chain takes in the table, and elements that it has. */
-  private readonly descriptorsOf: Uint16Array;
-  private readonly elementsOf: Uint16Array;
-  private readonly readableOf: Uint16Array;
+  private readonly records: Int32Array;
   private readonly writableBytes: Float64Array;
   private readonly tokens: Float64Array;
   /** The private shadow of every element: of descriptor i, or of entry e of head h at h × limit + e. */
   private readonly shadowAddress: Float64Array;
   private readonly shadowLength: Uint32Array;
-  private readonly isIndirect: Uint8Array;
-  /** Heads by available index, and the available index of each head. */
+  /** Heads by available index. */
   private readonly order: Uint16Array;
-  private readonly place: Uint16Array;
 
   private freeHead = 0;
   private availIndex = 0;
@@ -125,19 +131,13 @@ export class SplitDriver implements DriverQueue {
     this.usedHalves = device.halves;
     this.staging = new Staging(size);
     this.next = new Uint16Array(size);
-    this.state = new Uint8Array(size);
-    this.last = new Uint16Array(size);
-    this.descriptorsOf = new Uint16Array(size);
-    this.elementsOf = new Uint16Array(size);
-    this.readableOf = new Uint16Array(size);
+    this.records = new Int32Array(RECORD * size);
     this.writableBytes = new Float64Array(size);
     this.tokens = new Float64Array(size);
     const shadow = size * Math.max(1, this.indirect?.limit ?? 1);
     this.shadowAddress = new Float64Array(shadow);
     this.shadowLength = new Uint32Array(shadow);
-    this.isIndirect = new Uint8Array(size);
     this.order = new Uint16Array(size);
-    this.place = new Uint16Array(size);
     this.reset();
   }
 
@@ -174,16 +174,18 @@ export class SplitDriver implements DriverQueue {
     else tail = this.placeDirect(head, count);
     this.freeHead = this.next[tail] as number;
     this.free -= needed;
-    this.last[head] = tail;
-    this.descriptorsOf[head] = needed;
-    this.elementsOf[head] = count;
-    this.readableOf[head] = staging.readablePieces;
+    const record = head * RECORD;
+    const { records } = this;
+    records[record + STATE] = SUBMITTED;
+    records[record + LAST] = tail;
+    records[record + DESCRIPTORS] = needed;
+    records[record + ELEMENTS] = count;
+    records[record + READABLE] = staging.readablePieces;
     this.writableBytes[head] = staging.writableBytes;
     this.tokens[head] = token;
-    this.state[head] = SUBMITTED;
     const slot = this.availIndex & this.mask;
     this.order[slot] = head;
-    this.place[head] = this.availIndex;
+    records[record + PLACE] = this.availIndex;
     this.availRing.setUint16(this.availBase + 4 + 2 * slot, head, true);
     this.availIndex = (this.availIndex + 1) & 0xffff;
     staging.clear();
@@ -204,7 +206,7 @@ export class SplitDriver implements DriverQueue {
       const at = tableBase + index * DESCRIPTOR_SIZE;
       const flags = (i < readablePieces ? 0 : WRITES) | (i + 1 < count ? NEXT : 0);
       table.setUint32(at, address >>> 0, true);
-      table.setUint32(at + 4, (address / 4294967296) >>> 0, true);
+      table.setUint32(at + 4, (address * HIGH_WORD) >>> 0, true);
       table.setUint32(at + 8, length, true);
       table.setUint32(at + 12, (flags | (i + 1 < count ? after << 16 : 0)) >>> 0, true);
       shadowAddress[index * shadowStep] = address;
@@ -212,7 +214,7 @@ export class SplitDriver implements DriverQueue {
       tail = index;
       index = after;
     }
-    this.isIndirect[head] = 0;
+    this.records[head * RECORD + TABLE] = 0;
     return tail;
   }
 
@@ -229,17 +231,17 @@ export class SplitDriver implements DriverQueue {
       const more = i + 1 < count;
       const flags = (i < staging.readablePieces ? 0 : WRITES) | (more ? NEXT : 0);
       view.setUint32(at, address >>> 0, true);
-      view.setUint32(at + 4, (address / 4294967296) >>> 0, true);
+      view.setUint32(at + 4, (address * HIGH_WORD) >>> 0, true);
       view.setUint32(at + 8, length, true);
       view.setUint32(at + 12, (flags | (more ? (i + 1) << 16 : 0)) >>> 0, true);
       shadowAddress[first + i] = address;
       shadowLength[first + i] = length;
     }
-    this.isIndirect[head] = 1;
+    this.records[head * RECORD + TABLE] = 1;
     const address = indirect.address + first * DESCRIPTOR_SIZE;
     const at = this.tableBase + head * DESCRIPTOR_SIZE;
     this.table.setUint32(at, address >>> 0, true);
-    this.table.setUint32(at + 4, (address / 4294967296) >>> 0, true);
+    this.table.setUint32(at + 4, (address * HIGH_WORD) >>> 0, true);
     this.table.setUint32(at + 8, count * DESCRIPTOR_SIZE, true);
     this.table.setUint32(at + 12, INDIRECT, true);
   }
@@ -248,7 +250,7 @@ export class SplitDriver implements DriverQueue {
     let index = this.publishedIndex;
     if (index === this.availIndex) return;
     while (index !== this.availIndex) {
-      this.state[this.order[index & this.mask] as number] = PUBLISHED;
+      this.records[(this.order[index & this.mask] as number) * RECORD + STATE] = PUBLISHED;
       index = (index + 1) & 0xffff;
       this.inFlight++;
     }
@@ -280,9 +282,9 @@ export class SplitDriver implements DriverQueue {
     const written = this.usedRing.getUint32(slot + 4, true);
     if (id >= this.size) return this.poison('used-id-out-of-range', `id ${id}, queue size ${this.size}`);
     const head = id & this.mask;
-    if (this.state[head] !== PUBLISHED) return this.poison('used-id-not-in-flight', `id ${id}`);
+    if (this.records[head * RECORD + STATE] !== PUBLISHED) return this.poison('used-id-not-in-flight', `id ${id}`);
     if (this.inOrder) {
-      const behind = ((this.place[head] as number) - this.usedIndex) & 0xffff;
+      const behind = ((this.records[head * RECORD + PLACE] as number) - this.usedIndex) & 0xffff;
       if (behind >= ((this.seenIndex - this.usedIndex) & 0xffff)) {
         return this.poison('used-out-of-order', `id ${id} is ${behind} further than what was next`);
       }
@@ -308,17 +310,17 @@ export class SplitDriver implements DriverQueue {
       this.clamped++;
       if (this.strictLength) return this.poison('used-length-exceeds-buffer', `${written} of ${most} bytes`);
     }
-    this.state[head] = IDLE;
+    this.records[head * RECORD + STATE] = IDLE;
     this.written = written > most ? most : written;
     this.token = this.tokens[head] as number;
     this.lastHead = head;
     // IN_ORDER: descriptors are used in the order of the table (§2.7.5), and they become free in that order too, so the
     // list is the table itself and is never changed.
     if (!this.inOrder) {
-      this.next[this.last[head] as number] = this.freeHead;
+      this.next[this.records[head * RECORD + LAST] as number] = this.freeHead;
       this.freeHead = head;
     }
-    this.free += this.descriptorsOf[head] as number;
+    this.free += this.records[head * RECORD + DESCRIPTORS] as number;
     this.inFlight--;
     this.usedIndex = (this.usedIndex + 1) & 0xffff;
     return DONE;
@@ -326,10 +328,10 @@ export class SplitDriver implements DriverQueue {
 
   elements(into: Elements): boolean {
     const head = this.lastHead;
-    const count = this.elementsOf[head] as number;
+    const count = this.records[head * RECORD + ELEMENTS] as number;
     if (into.addresses.length < count || into.lengths.length < count) return false;
     const limit = this.indirect?.limit ?? 1;
-    const indirect = this.isIndirect[head] === 1;
+    const indirect = this.records[head * RECORD + TABLE] === 1;
     let at = head * limit;
     let descriptor = head;
     for (let i = 0; i < count; i++) {
@@ -339,7 +341,7 @@ export class SplitDriver implements DriverQueue {
       at = indirect ? at + 1 : descriptor * limit;
     }
     into.count = count;
-    into.readable = this.readableOf[head] as number;
+    into.readable = this.records[head * RECORD + READABLE] as number;
     return true;
   }
 
@@ -364,13 +366,13 @@ export class SplitDriver implements DriverQueue {
   reset(): number[] {
     const left: { readonly token: number; readonly place: number }[] = [];
     for (let head = 0; head < this.size; head++) {
-      if (this.state[head] === IDLE) continue;
-      const place = ((this.place[head] as number) - this.availIndex) & 0xffff;
+      if (this.records[head * RECORD + STATE] === IDLE) continue;
+      const place = ((this.records[head * RECORD + PLACE] as number) - this.availIndex) & 0xffff;
       left.push({ token: this.tokens[head] as number, place });
     }
     zeroRing(this.areas);
     this.staging.clear();
-    this.state.fill(IDLE);
+    this.records.fill(0);
     for (let i = 0; i < this.size; i++) this.next[i] = (i + 1) & this.mask;
     this.free = this.size;
     this.inFlight = 0;

@@ -28,11 +28,8 @@ export class Staging {
       return;
     }
     // Written so that NaN, fractions and negative numbers fail too.
-    if (!(address >= 0 && length > 0 && length < CHAIN_BYTES_LIMIT && length <= ADDRESS_LIMIT - address)) {
-      this.wrong = INVALID;
-      return;
-    }
-    if (address % 1 !== 0 || length % 1 !== 0) {
+    const whole = Math.floor(address) === address && length >>> 0 === length;
+    if (!whole || !(address >= 0 && length > 0 && length <= ADDRESS_LIMIT - address)) {
       this.wrong = INVALID;
       return;
     }
