@@ -38,6 +38,7 @@ test('a timed grant binds the device, ends by time since boot, and unbinds it', 
       ['grant-ended', null, 'timed: its time is over'],
     ],
   );
+  assert.deepEqual(of('violation'), [], "the end of a grant is nobody's violation");
 });
 
 test('a clock that cannot be read ends timed grants and lets none begin', async (t) => {

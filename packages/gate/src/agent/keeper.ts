@@ -187,13 +187,20 @@ export function startKeeper(parts: KeeperParts): Keeper {
         note({ kind: 'violation', device: `bus:${bus}`, rule: '', detail: 'drivers_autoprobe was turned on' });
       }
     }
+    const before =
+      inventory === undefined
+        ? parts.earlier.decisions
+        : new Map(enforcements.map(({ decision }) => [decision.device, decision]));
     for (const [i, device] of now.devices.entries()) {
       const decision = refused.get(device.id) ?? judgement.seen[i];
       if (decision === undefined) continue;
+      const was = before.get(device.id);
+      // A grant that ended or a block: the decision changed, and the device is as the one before it wanted.
+      const ours = was !== undefined && isConnected(was.level) && contradictions(device, was).length === 0;
       const seized = isConnected(decision.level) ? undefined : parts.seizedFrom?.(device.id);
       const wrong = [
         ...(seized === undefined ? [] : [`the kernel bound it to ${seized} before anybody decided on it`]),
-        ...contradictions(device, decision),
+        ...(ours ? [] : contradictions(device, decision)),
       ];
       const detail = wrong.join('; ');
       if (wrong.length > 0 && violations.get(device.id) !== detail) {
