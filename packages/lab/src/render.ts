@@ -150,9 +150,10 @@ function weakLines(report: LabReport, paint: Paint): string[] {
   if (reasons.size === 0) return [];
   return [
     `  ${paint.bold('Not enforceable on this machine')}`,
-    ...[...reasons].map(
-      ([because, names]) => `  ${paint.warn('!')} ${safe(because)} ${paint.dim(`(${[...new Set(names)].join(', ')})`)}`,
-    ),
+    ...[...reasons].map(([because, names]) => {
+      const whose = names.length > 0 ? ` ${paint.dim(`(${[...new Set(names)].join(', ')})`)}` : '';
+      return `  ${paint.warn('!')} ${safe(because)}${whose}`;
+    }),
     '',
   ];
 }
