@@ -270,7 +270,6 @@ async function authorize(node: string, value: boolean, files: Files): Promise<Ou
 async function remove(node: string, files: Files): Promise<Outcome> {
   const property = `${node} taken off the bus`;
   if (!isName(node)) return badName(property, node);
-  if (!isName(node)) return badName(property, node);
   const path = `/sys/bus/pci/devices/${node}`;
   const written = await files.write(`${path}/remove`, '1');
   const after = await boundDriver(files, 'pci', node);
