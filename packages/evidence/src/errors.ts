@@ -15,14 +15,17 @@ export const EVIDENCE_ERRORS = {
   'snp-report-invalid': 'Not an SEV-SNP attestation report (AMD 56860, ATTESTATION_REPORT).',
   'snp-certificate-table-invalid': 'The certificate table of an extended report contradicts itself (AMD 56421, GHCB).',
   'vcek-extension-invalid': 'A VCEK or VLEK lacks one of AMD’s extensions, or it has a wrong form (AMD 57230).',
-  'tdx-quote-invalid': 'Not a TDX quote of version 4 or 5, or its sizes contradict each other (Intel DCAP, Appendix A.3).',
+  'tdx-quote-invalid':
+    'Not a TDX quote of version 4 or 5, or its sizes contradict each other (Intel DCAP, Appendix A.3).',
   'pck-extension-invalid': 'A PCK certificate lacks Intel’s SGX extension, or it has a wrong form.',
   'collateral-invalid': 'Intel collateral (TCB info, QE identity, their wrapper) does not have the documented form.',
   'json-invalid': 'Not JSON, or nested too deep, or a name stands twice in one object.',
-  'tpm-structure-invalid': 'A TPM structure (TPMS_ATTEST, TPMT_SIGNATURE) ends too early or has a value that is not permitted.',
+  'tpm-structure-invalid':
+    'A TPM structure (TPMS_ATTEST, TPMT_SIGNATURE) ends too early or has a value that is not permitted.',
   'event-log-invalid': 'Not a TCG event log in the crypto agile format (TCG PC Client PFP §10.2).',
   'hcl-report-invalid': 'Not the report of Azure’s paravisor: marker, sizes or runtime data are wrong.',
-  'quote-wrapper-invalid': 'A file that wraps a TPM quote lacks a part, or a part is not in the form that it should be.',
+  'quote-wrapper-invalid':
+    'A file that wraps a TPM quote lacks a part, or a part is not in the form that it should be.',
   'file-too-large': 'A file is larger than any evidence is.',
   'file-unreadable': 'The file could not be read.',
   'file-not-recognised': 'The file is no evidence, certificate, revocation list or collateral that Airlock knows.',

@@ -1,0 +1,246 @@
+/** Every check that Airlock makes of evidence, from which docs/checks.md is generated. */
+
+export interface CheckEntry {
+  /** What must hold, in one sentence. */
+  readonly rule: string;
+  /** Where that is written. */
+  readonly reference: string;
+  /** What to do where it does not hold. */
+  readonly hint?: string;
+  /** May be allowed to fail (`airlock verify --allow ID`): a matter of policy, not of whether the evidence is genuine. */
+  readonly waivable?: true;
+}
+
+const ENTRIES = {
+  'chain.path': {
+    rule: 'The certificates lead from the signer to a vendor root.',
+    reference: 'RFC 5280 §6.1',
+    hint: 'give the certificate that is missing as another file',
+  },
+  'chain.root': {
+    rule: 'The last certificate holds one of the vendor’s root keys, whose SHA-384 digests are part of Airlock.',
+    reference: 'docs/evidence.md, Roots',
+    hint: 'a chain that ends elsewhere proves nothing about the vendor; take the chain from the vendor, not from the host',
+  },
+  'chain.signature': {
+    rule: 'Each certificate is signed with the key of the next.',
+    reference: 'RFC 5280 §6.1.3 (a)(1)',
+    hint: 'the certificate was altered, or belongs to another issuer of the same name',
+  },
+  'chain.validity': {
+    rule: 'Each certificate is valid on the date.',
+    reference: 'RFC 5280 §6.1.3 (a)(2)',
+    hint: 'check the date (--as-of), or fetch the certificate anew',
+  },
+  'chain.authority': {
+    rule: 'Each issuer is allowed to issue certificates, at this depth of the chain.',
+    reference: 'RFC 5280 §6.1.4 (k) to (n)',
+  },
+  'chain.extensions': {
+    rule: 'No critical extension is unknown, and the signer’s key may sign.',
+    reference: 'RFC 5280 §6.1.4 (o), §4.2.1.3',
+  },
+  'chain.revocation': {
+    rule: 'No certificate of the chain is on its issuer’s revocation list.',
+    reference: 'RFC 5280 §6.3',
+    hint: 'give the issuer’s revocation list as another file',
+  },
+  'chain.revocation-list': {
+    rule: 'The revocation list is signed by the issuer and current on the date.',
+    reference: 'RFC 5280 §5, §6.3.3',
+    hint: 'fetch a current list, or check the date (--as-of)',
+  },
+  'freshness.nonce': {
+    rule: 'The evidence covers the nonce that the verifier chose.',
+    reference: 'RFC 9334 §10',
+    hint: 'without a nonce of your own, old evidence or another machine’s can be shown to you: give --nonce',
+  },
+
+  'launch.measurement': {
+    rule: 'What was launched is what the verifier expects (SNP MEASUREMENT, TDX MRTD).',
+    reference: 'RFC 9334 §8.3, reference values',
+    hint: 'genuine hardware runs any guest: give the digest of yours with --measurement',
+  },
+
+  'snp.version': { rule: 'The report’s version is one of 2 to 5.', reference: 'AMD 56860, ATTESTATION_REPORT' },
+  'snp.signer': {
+    rule: 'The report says which key signed it, and the certificate is for that kind of key.',
+    reference: 'AMD 56860, SIGNING_KEY, MASK_CHIP_KEY',
+    hint: 'give the VCEK or VLEK certificate of this report as another file',
+  },
+  'snp.signature': {
+    rule: 'The report is signed with the certificate’s key (ECDSA P-384, SHA-384, bytes 0 to 0x29f).',
+    reference: 'AMD 56860, ATTESTATION_REPORT, SIGNATURE',
+    hint: 'the report was altered, or the certificate belongs to another chip or another TCB',
+  },
+  'snp.product': {
+    rule: 'Report, certificate and root are of the same product.',
+    reference: 'AMD 57230, productName; AMD 56860, CPUID_FAM_ID',
+  },
+  'snp.chip-id': {
+    rule: 'The certificate’s hardware id is the report’s CHIP_ID.',
+    reference: 'AMD 57230, hwID',
+    hint: 'the certificate is another chip’s: fetch that of this CHIP_ID',
+  },
+  'snp.tcb.certificate': {
+    rule: 'The certificate is for the TCB that the report states (REPORTED_TCB).',
+    reference: 'AMD 57230, SPL extensions',
+    hint: 'fetch the certificate for this TCB',
+  },
+  'snp.tcb.order': {
+    rule: 'REPORTED_TCB, COMMITTED_TCB and LAUNCH_TCB are not above CURRENT_TCB.',
+    reference: 'AMD 56860, TCB_VERSION',
+  },
+  'snp.tcb.committed': {
+    rule: 'The running firmware is committed: the host cannot go back to an older one.',
+    reference: 'AMD 56860, SNP_COMMIT',
+  },
+  'snp.tcb.minimum': {
+    rule: 'REPORTED_TCB is at least what the verifier asks for.',
+    reference: 'docs/evidence.md, Requirements',
+    hint: 'the machine’s firmware must be brought up to date by its owner',
+    waivable: true,
+  },
+  'snp.policy.debug': {
+    rule: 'The guest policy forbids the host to debug the guest.',
+    reference: 'AMD 56860, POLICY bit 19',
+    hint: 'with DEBUG the host reads and writes the guest’s memory: launch the guest without it',
+    waivable: true,
+  },
+  'snp.policy.migration': {
+    rule: 'The guest policy permits no migration agent.',
+    reference: 'AMD 56860, POLICY bit 18',
+    hint: 'a migration agent can move the guest’s secrets to another machine',
+    waivable: true,
+  },
+  'snp.vmpl': {
+    rule: 'The report was asked for from the privilege level that the verifier expects.',
+    reference: 'AMD 56860, VMPL',
+  },
+  'snp.bits': {
+    rule: 'Bits that this version of Airlock has no name for are zero.',
+    reference: 'AMD 56860, POLICY, PLATFORM_INFO, reserved fields',
+  },
+  'snp.certificate-table': {
+    rule: 'What the host gave beside the report is not trusted for roots.',
+    reference: 'AMD 56421 (GHCB), SNP Extended Guest Request',
+  },
+
+  'tdx.header': {
+    rule: 'The quote is of version 4 or 5, for a TD, signed with ECDSA P-256 by Intel’s quoting enclave.',
+    reference: 'Intel DCAP, Appendix A.3.1',
+  },
+  'tdx.size': {
+    rule: 'The quote ends where its size fields say.',
+    reference: 'Intel DCAP, Appendix A.3',
+  },
+  'tdx.signature': {
+    rule: 'Header and TD report are signed with the attestation key.',
+    reference: 'Intel DCAP, Appendix A.3.8',
+    hint: 'the quote was altered after it was made',
+  },
+  'tdx.attestation-key': {
+    rule: 'The quoting enclave’s report vouches for the attestation key: REPORTDATA is SHA-256(key || authentication data).',
+    reference: 'Intel DCAP, Appendix A.3.9',
+  },
+  'tdx.qe-signature': {
+    rule: 'The quoting enclave’s report is signed with the platform’s PCK.',
+    reference: 'Intel DCAP, Appendix A.3.9',
+  },
+  'tdx.collateral': {
+    rule: 'TCB info and QE identity for this platform were given.',
+    reference: 'Intel PCS API v4, /tcb and /qe/identity',
+    hint: 'fetch the collateral of this FMSPC and give it as files, or with --collateral DIR',
+    waivable: true,
+  },
+  'tdx.collateral-signature': {
+    rule: 'TCB info and QE identity are signed by Intel’s TCB signing key.',
+    reference: 'Intel PCS API v4',
+    hint: 'the collateral was altered, or its signing chain is not the one given',
+  },
+  'tdx.collateral-date': {
+    rule: 'TCB info and QE identity are current on the date.',
+    reference: 'Intel PCS API v4, issueDate, nextUpdate',
+    hint: 'fetch current collateral, or check the date (--as-of)',
+    waivable: true,
+  },
+  'tdx.collateral-platform': {
+    rule: 'TCB info is for TDX, for this FMSPC and PCE.',
+    reference: 'Intel PCS API v4, fmspc, pceId',
+    hint: 'fetch the TCB info of the quote’s own FMSPC',
+  },
+  'tdx.module': {
+    rule: 'The TDX module is Intel’s, with the attributes that TCB info asks for.',
+    reference: 'Intel PCS API v4, tdxModule, tdxModuleIdentities',
+  },
+  'tdx.qe-identity': {
+    rule: 'The quoting enclave is the one that Intel’s identity describes.',
+    reference: 'Intel PCS API v4, enclaveIdentity',
+  },
+  'tdx.tcb.level': {
+    rule: 'A TCB level of TCB info matches the platform.',
+    reference: 'Intel PCS API v4, Get TDX TCB Info, comparison of TCB levels',
+    hint: 'the platform is older than everything Intel still describes, or TCB info is another platform’s',
+  },
+  'tdx.tcb.revoked': {
+    rule: 'Neither platform, module nor quoting enclave is revoked.',
+    reference: 'Intel PCS API v4, tcbStatus Revoked',
+  },
+  'tdx.tcb.status': {
+    rule: 'Platform, module and quoting enclave are up to date.',
+    reference: 'Intel PCS API v4, tcbStatus',
+    hint: 'the machine’s owner must bring firmware, microcode or TDX module up to date',
+    waivable: true,
+  },
+  'tdx.debug': {
+    rule: 'The TD is not under debug.',
+    reference: 'Intel TDX module, TDATTRIBUTES bit 0',
+    hint: 'with DEBUG the host reads the TD’s memory: launch the TD without it',
+    waivable: true,
+  },
+  'tdx.attributes': {
+    rule: 'Bits of TDATTRIBUTES that weaken the TD, or that this version of Airlock has no name for, are zero.',
+    reference: 'Intel TDX module, TDATTRIBUTES',
+    waivable: true,
+  },
+  'tdx.event-log': {
+    rule: 'Replaying the event log gives the quote’s RTMRs.',
+    reference: 'Intel GHCI, CCEL; TCG PC Client PFP §10',
+    hint: 'the log was altered, is not whole, or is another machine’s',
+  },
+
+  'tpm.attested': {
+    rule: 'The quote was made by a TPM: its magic is TPM_GENERATED and its type a quote.',
+    reference: 'TPM 2.0 Part 2 §10.12.8',
+  },
+  'tpm.signature': {
+    rule: 'The quote is signed with the attestation key.',
+    reference: 'TPM 2.0 Part 3 §18.4',
+    hint: 'the quote was altered, or the key is another TPM’s',
+  },
+  'tpm.key': {
+    rule: 'Somebody that is trusted vouches for the TPM’s attestation key.',
+    reference: 'TCG EK Credential Profile; docs/evidence.md, TPM',
+    hint: 'the key came with the quote: anybody can make such a pair; give the report that vouches for it, or allow it where you know the key',
+    waivable: true,
+  },
+  'tpm.pcrs': {
+    rule: 'The PCR values that were given are those that the quote covers.',
+    reference: 'TPM 2.0 Part 2 §10.12.1, pcrDigest',
+    hint: 'values were altered, or belong to another moment',
+  },
+  'tpm.event-log': {
+    rule: 'Replaying the event log gives the quoted PCRs.',
+    reference: 'TCG PC Client PFP §10',
+    hint: 'the log was altered, is not whole, or is another machine’s',
+  },
+  'azure.runtime-data': {
+    rule: 'REPORT_DATA of the SNP or TDX report is the digest of the runtime data, which holds the TPM’s key.',
+    reference: 'Azure HCL report, HclRuntimeClaims',
+    hint: 'the runtime data was altered, or belongs to another VM',
+  },
+} as const satisfies Readonly<Record<string, CheckEntry>>;
+
+export type CheckId = keyof typeof ENTRIES;
+
+export const CHECKS: Readonly<Record<CheckId, CheckEntry>> = ENTRIES;

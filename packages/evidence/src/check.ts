@@ -1,0 +1,105 @@
+/** What verification says: a list of checks, each with what was expected and what was found. Plain JSON. */
+import { CHECKS, type CheckId } from './catalogue.ts';
+
+/**
+ * `failed` rejects the evidence. `unchecked` could not be run because something optional was not given, `noted` is
+ * worth knowing and rejects nothing, `allowed` failed and was allowed by whoever asked.
+ */
+export const CHECK_STATUSES = ['failed', 'allowed', 'unchecked', 'noted', 'passed'] as const;
+export type CheckStatus = (typeof CHECK_STATUSES)[number];
+
+/** Where the thing that was looked at stands. */
+export interface Place {
+  /** `REPORT_DATA`, `VCEK extension 1.3.6.1.4.1.3704.1.4` */
+  readonly field?: string;
+  /** First byte and the byte after the last, in the evidence as it was given (hex, base64 taken off). */
+  readonly bytes?: readonly [number, number];
+}
+
+export interface Check {
+  readonly id: CheckId;
+  readonly status: CheckStatus;
+  /** What was looked at, where there is more than one: `SEV-VCEK`, `Intel SGX Root CA`. */
+  readonly subject?: string;
+  readonly expected: string;
+  readonly found: string;
+  readonly where?: Place;
+  /** What the reader can do; absent where the check passed. */
+  readonly hint?: string;
+}
+
+export interface CheckDetail {
+  readonly subject?: string | undefined;
+  readonly expected: string;
+  readonly found: string;
+  readonly where?: Place;
+  /** Instead of the catalogue's. */
+  readonly hint?: string;
+}
+
+export interface Checklist {
+  readonly checks: readonly Check[];
+  /** Adds `passed` or, when it does not hold, `failed`; gives back what it was given. */
+  check(id: CheckId, holds: boolean, detail: CheckDetail): boolean;
+  unchecked(id: CheckId, detail: CheckDetail): void;
+  note(id: CheckId, detail: CheckDetail): void;
+}
+
+/** `allowed`: ids whose failure is not to reject; those that the catalogue does not let anybody waive stay failures. */
+export function createChecklist(allowed: ReadonlySet<string> = new Set()): Checklist {
+  const checks: Check[] = [];
+  const add = (id: CheckId, status: CheckStatus, detail: CheckDetail): void => {
+    const { subject, expected, found, where, hint } = detail;
+    const { hint: usual } = CHECKS[id];
+    const said = hint ?? usual;
+    checks.push({
+      id,
+      status,
+      ...(subject === undefined ? {} : { subject }),
+      expected,
+      found,
+      ...(where === undefined ? {} : { where }),
+      ...(status === 'passed' || status === 'noted' || said === undefined ? {} : { hint: said }),
+    });
+  };
+  return {
+    checks,
+    check(id, holds, detail) {
+      add(id, holds ? 'passed' : allowed.has(id) && CHECKS[id].waivable === true ? 'allowed' : 'failed', detail);
+      return holds;
+    },
+    unchecked: (id, detail) => add(id, 'unchecked', detail),
+    note: (id, detail) => add(id, 'noted', detail),
+  };
+}
+
+export type Verdict = 'accepted' | 'rejected';
+
+/** One failure rejects; so does a list on which nothing passed. */
+export function verdictOf(checks: readonly Check[]): Verdict {
+  const good = checks.some(({ status }) => status === 'passed') && !checks.some(({ status }) => status === 'failed');
+  return good ? 'accepted' : 'rejected';
+}
+
+/** What evidence states once it is believed. `absent`: this version of the format has no such field. */
+export type Claim = string | number | boolean | null | readonly Claim[] | { readonly [name: string]: Claim };
+
+/** What one piece of evidence came to. */
+export interface Appraisal {
+  /** `amd-sev-snp`, `intel-tdx`, `tpm-2.0` */
+  readonly kind: string;
+  /** `AMD SEV-SNP report, version 3, Genoa` */
+  readonly title: string;
+  readonly verdict: Verdict;
+  readonly checks: readonly Check[];
+  /** Read from the evidence; worth believing only when the verdict is `accepted`. */
+  readonly claims: { readonly [name: string]: Claim };
+}
+
+export interface Report {
+  readonly version: 1;
+  readonly verdict: Verdict;
+  /** The date that everything was checked for. */
+  readonly asOf: string;
+  readonly appraisals: readonly Appraisal[];
+}

@@ -1,0 +1,179 @@
+/** X.509 version 3 certificates, RFC 5280 §4, as far as attestation needs them. */
+import { hex } from '@airlock/core/bytes.ts';
+import { fail, ok, type Result } from '@airlock/core/result.ts';
+import { sameBytes } from '../bytes.ts';
+import type { Crypto, PublicKey } from '../crypto.ts';
+import { type Algorithm, readAlgorithm } from './algorithm.ts';
+import { DerReader, TAG } from './der.ts';
+import { type Name, readName } from './name.ts';
+
+export const CERTIFICATE_LIMIT = 32 * 1024;
+const EXTENSION_LIMIT = 64;
+
+export interface Extension {
+  readonly critical: boolean;
+  readonly value: Uint8Array;
+}
+
+export interface Certificate {
+  readonly der: Uint8Array;
+  /** What the signature covers. */
+  readonly tbs: Uint8Array;
+  /** Hex, as its INTEGER's octets. */
+  readonly serial: string;
+  readonly algorithm: Algorithm;
+  readonly issuer: Name;
+  readonly subject: Name;
+  /** Milliseconds since 1970; both ends belong to the period. */
+  readonly notBefore: number;
+  readonly notAfter: number;
+  /** DER SubjectPublicKeyInfo. */
+  readonly spki: Uint8Array;
+  readonly extensions: ReadonlyMap<string, Extension>;
+  /** basicConstraints; a certificate without it is no authority. */
+  readonly authority: boolean;
+  readonly pathLength: number | null;
+  /** keyUsage bits, bit 0 digitalSignature, 5 keyCertSign, 6 cRLSign; null without the extension. */
+  readonly keyUsage: number | null;
+  readonly signature: Uint8Array;
+}
+
+const BASIC_CONSTRAINTS = '2.5.29.19';
+const KEY_USAGE = '2.5.29.15';
+export const KEY_CERT_SIGN = 1 << 5;
+export const CRL_SIGN = 1 << 6;
+
+/** One certificate and nothing after it. Codes: `certificate-invalid`, `der-*`. */
+export function readCertificate(bytes: Uint8Array): Result<Certificate> {
+  if (bytes.length > CERTIFICATE_LIMIT) return fail('der-too-large', `a certificate of ${bytes.length} bytes`);
+  // A copy of our own: what was read and what is verified must be the same.
+  const der = bytes.slice();
+  const outer = new DerReader(der);
+  const reader = outer.enter(TAG.sequence);
+  const tbs = reader.whole(TAG.sequence);
+  const algorithmDer = reader.peek() === TAG.sequence ? reader.whole(TAG.sequence) : new Uint8Array();
+  const signature = reader.octetsOfBits();
+  reader.finish();
+  outer.finish();
+  if (outer.problem !== null) return { ok: false, error: outer.problem };
+
+  const whole = outer.inside(tbs);
+  const body = whole.enter(TAG.sequence);
+  let version = 0;
+  if (body.peek() === 0xa0) {
+    const tagged = body.enter(0xa0);
+    version = tagged.unsigned();
+    tagged.finish();
+  }
+  const serial = hex(body.integerBytes());
+  const innerAlgorithm = body.peek() === TAG.sequence ? body.whole(TAG.sequence) : new Uint8Array();
+  const algorithm = readAlgorithm(body.inside(innerAlgorithm));
+  const issuer = readName(body);
+  const validity = body.enter(TAG.sequence);
+  const notBefore = validity.time();
+  const notAfter = validity.time();
+  validity.finish();
+  const subject = readName(body);
+  const spki = body.whole(TAG.sequence);
+  if (body.peek() === 0x81) body.take(0x81);
+  if (body.peek() === 0x82) body.take(0x82);
+  const extensions = body.peek() === 0xa3 ? readExtensions(body.enter(0xa3)) : new Map<string, Extension>();
+  body.finish();
+  const { authority, pathLength } = readBasicConstraints(body, extensions);
+  const keyUsage = readKeyUsage(body, extensions);
+  if (body.problem !== null) return { ok: false, error: body.problem };
+
+  if (version !== 2) return fail('certificate-invalid', `version ${version + 1}, 3 is needed`);
+  if (serial.length > 42) return fail('certificate-invalid', 'a serial number of more than 21 octets');
+  if (!sameBytes(algorithmDer, innerAlgorithm))
+    return fail('certificate-invalid', 'the signature algorithm inside and outside differ');
+  if (notAfter < notBefore) return fail('certificate-invalid', 'it ends before it begins');
+  return ok({
+    ...{ der, tbs, serial, algorithm, issuer, subject, notBefore, notAfter, spki, extensions, authority, pathLength },
+    ...{ keyUsage, signature },
+  });
+}
+
+/** RFC 5280 §4.1.2.9; also for revocation lists. No extension may stand twice. */
+export function readExtensions(outer: DerReader): Map<string, Extension> {
+  const found = new Map<string, Extension>();
+  const list = outer.enter(TAG.sequence);
+  while (list.more) {
+    const one = list.enter(TAG.sequence);
+    const oid = one.oid();
+    let critical = false;
+    if (one.peek() === TAG.boolean) {
+      critical = one.boolean();
+      if (!critical) one.refuse('der-not-canonical', 'a default that is written out');
+    }
+    const value = one.take(TAG.octetString);
+    one.finish();
+    if (found.has(oid)) one.refuse('der-value-invalid', `extension ${oid} stands twice`);
+    if (found.size >= EXTENSION_LIMIT) one.refuse('der-too-large', `more than ${EXTENSION_LIMIT} extensions`);
+    found.set(oid, { critical, value });
+  }
+  outer.finish();
+  return found;
+}
+
+function readBasicConstraints(
+  outer: DerReader,
+  extensions: ReadonlyMap<string, Extension>,
+): { authority: boolean; pathLength: number | null } {
+  const extension = extensions.get(BASIC_CONSTRAINTS);
+  if (extension === undefined) return { authority: false, pathLength: null };
+  const holder = outer.inside(extension.value);
+  const reader = holder.enter(TAG.sequence);
+  const authority = reader.peek() === TAG.boolean ? reader.boolean() : false;
+  const pathLength = reader.peek() === TAG.integer ? reader.unsigned() : null;
+  reader.finish();
+  holder.finish();
+  return { authority, pathLength };
+}
+
+function readKeyUsage(outer: DerReader, extensions: ReadonlyMap<string, Extension>): number | null {
+  const extension = extensions.get(KEY_USAGE);
+  if (extension === undefined) return null;
+  const reader = outer.inside(extension.value);
+  const usage = reader.flags();
+  reader.finish();
+  return usage;
+}
+
+const keys = new WeakMap<Crypto, WeakMap<Certificate, PublicKey | null>>();
+
+/** The certificate's key, taken in once: that costs a third of a verification. `undefined` for a key that is none. */
+export function keyOf(crypto: Crypto, certificate: Certificate): PublicKey | undefined {
+  const known = entry(keys, crypto, () => new WeakMap<Certificate, PublicKey | null>());
+  return entry(known, certificate, () => crypto.publicKey(certificate.spki) ?? null) ?? undefined;
+}
+
+interface Signed {
+  readonly tbs: Uint8Array;
+  readonly algorithm: Algorithm;
+  readonly signature: Uint8Array;
+}
+
+const verified = new WeakMap<Crypto, WeakMap<Signed, WeakMap<Certificate, boolean>>>();
+
+/**
+ * Does `issuer`'s key verify what `signed` is signed with? Names, dates and constraints are not looked at. Remembered
+ * for the same objects, which nothing can change: a chain costs once what it costs.
+ */
+export function isSignedBy(crypto: Crypto, signed: Signed, issuer: Certificate): boolean {
+  const bySigned = entry(verified, crypto, () => new WeakMap<Signed, WeakMap<Certificate, boolean>>());
+  const byIssuer = entry(bySigned, signed, () => new WeakMap<Certificate, boolean>());
+  return entry(byIssuer, issuer, () => {
+    const { scheme } = signed.algorithm;
+    if (scheme === undefined) return false;
+    return keyOf(crypto, issuer)?.verify(scheme, signed.tbs, signed.signature) ?? false;
+  });
+}
+
+function entry<K extends object, V>(map: WeakMap<K, V>, key: K, make: () => V): V {
+  const known = map.get(key);
+  if (known !== undefined) return known;
+  const made = make();
+  map.set(key, made);
+  return made;
+}
