@@ -1,12 +1,14 @@
 /** `airlock lab up`: a real Linux guest behind a policy. */
 import { existsSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
-import { formatProblem } from '@airlock/core/result.ts';
+import { formatProblem, type Problem } from '@airlock/core/result.ts';
 import { CHECKOUT, KERNELS, type KernelSeries } from '@airlock/lab/cache.ts';
 import { progressOn } from '@airlock/lab/progress.ts';
 import { renderReport } from '@airlock/lab/render.ts';
 import { runScenario } from '@airlock/lab/scenario.ts';
 import { attachTerminal } from '@airlock/lab/terminal.ts';
+import { decodePolicy } from '@airlock/policy/decode.ts';
+import { loadPolicy } from '@airlock/policy/node-source.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
@@ -25,7 +27,7 @@ guest has no network, a private folder, and ends with the command.
   --interactive      then a root shell in the guest; Ctrl-] leaves
   --json             progress and report as JSON, one object a line; the report is the last
 
-Exit codes: 0 the policy holds, 1 it does not, 2 usage, 3 no guest could be run.
+Exit codes: 0 the policy holds, 1 it does not or has errors, 2 usage, 3 no guest could be run.
 
   airlock lab up --compare
   airlock lab up --kernel 6.1 --policy my-policy.yaml --interactive
@@ -54,6 +56,13 @@ async function run(context: Context, values: Values, positionals: readonly strin
   const shown = near.startsWith('..') ? policy : near;
   if (!existsSync(policy)) throw new UsageError(`no such policy: ${policy}`);
 
+  const problems = await policyProblems(shown);
+  if (problems.length > 0) {
+    if (json) context.stdout(`${JSON.stringify({ kind: 'policy', problems })}\n`);
+    for (const problem of problems) context.stderr(`${formatProblem(problem)}\n`);
+    context.stderr('airlock lab up: no guest was started: the policy has errors\n');
+    return EXIT.findings;
+  }
   const progress = json
     ? { tell: (event: object) => context.stdout(`${JSON.stringify(event)}\n`), end: () => {} }
     : progressOn(context.stderr, context.terminal, context.columns);
@@ -85,6 +94,12 @@ async function run(context: Context, values: Values, positionals: readonly strin
   if (json) context.stdout(`${JSON.stringify({ kind: 'report', report: result.value })}\n`);
   else if (!interactive) context.stdout(renderReport(result.value, context.terminal));
   return result.value.held ? EXIT.fine : EXIT.findings;
+}
+
+/** Before anything is built or booted: what is wrong with the policy. */
+async function policyProblems(path: string): Promise<readonly Problem[]> {
+  const loaded = await loadPolicy(path);
+  return loaded.problems.length > 0 ? loaded.problems : decodePolicy(loaded.documents).problems;
 }
 
 function kernelSeries(value: Values[string]): KernelSeries {
