@@ -76,7 +76,7 @@ test('a driver bound behind our back is unbound, an unbound one is bound again',
   machine.bind(BALLOON.slot);
   await settle();
   assert.equal(machine.driverOf(BALLOON.slot), null);
-  assert.match(of('violation').at(-1)?.detail ?? '', /virtio_balloon/);
+  assert.match(of('violation').at(-1)?.detail ?? '', /bound to virtio-pci, but it is denied/);
   const child = machine.files.tree.has('/sys/bus/virtio/devices/virtio1') ? 'virtio1' : 'virtio0';
   await machine.files.write('/sys/bus/virtio/drivers/virtio_net/unbind', child);
   assert.equal(machine.driverOf(NIC.slot), null);
@@ -230,4 +230,19 @@ test('a device that asks for a reset, or failed, is told', async (t) => {
       .join(),
     /status 0xcf: NEEDS_RESET, FAILED/,
   );
+});
+
+test('a denied device that somebody binds is let go before the machine is looked at; one that was just granted is not', async (t) => {
+  const machine = fakeMachine([ROOT_DISK, NVME, BALLOON]);
+  const { agent, settle, of, act } = await startAgent(machine, { gap: 10_000 });
+  t.after(() => agent.close('test'));
+  machine.bind(NVME.slot);
+  for (let i = 0; i < 100 && machine.driverOf(NVME.slot) !== null; i++) await new Promise((go) => setTimeout(go, 1));
+  assert.equal(machine.driverOf(NVME.slot), null);
+  assert.equal(machine.files.tree.get('/sys/devices/pci0000:00/0000:00:08.0/driver_override'), 'none');
+  assert.equal(of('violation').length, 1);
+  const answer = await act({ verb: 'allow', device: 'pci:0000:00:04.0', term: { kind: 'once' } });
+  assert.equal(answer.ok ? answer.value.result : answer.error.code, 'allowed');
+  await settle();
+  assert.equal(machine.driverOf(BALLOON.slot), 'virtio_balloon');
 });

@@ -55,6 +55,7 @@ export function makeAgent(parts: AgentParts): Agent {
     hands: parts.hands,
     // Before the first look nothing is known, and everything would be seized.
     known: (device) => keeper.state.turns === 0 || keeper.knows(device),
+    denied: (device) => keeper.denies(device),
     note,
   });
   const turns = startTurns(turn, parts.gap ?? GAP, (failure) => {

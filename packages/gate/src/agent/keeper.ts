@@ -68,6 +68,8 @@ export interface Keeper {
   incarnation(device: Device): Promise<string | undefined>;
   /** Has a look seen this device, and nothing told that it went away since? */
   knows(device: string): boolean;
+  /** Did the latest judgement deny it, before and after binding? */
+  denies(device: string): boolean;
   /** The decision on a device that was bound, looked at and refused. */
   refusal(device: string): Decision | undefined;
   /** Milliseconds since boot of the next end of a grant. */
@@ -94,6 +96,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
   let turns = 0;
   let saved = '';
   let seenIds: ReadonlySet<string> = new Set();
+  let denied: ReadonlySet<string> = new Set();
   const problems = new Map<string, Problem>();
   const decided = new Map([...parts.earlier.decisions].map(([id, decision]) => [id, decisionKey(decision)]));
   const outcomes = new Map<string, string>();
@@ -253,6 +256,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
         const seen = facts.complete(read.value);
         const judgement = await judgeHeld(seen, withoutSilent(grants, seen, owed, uptime ?? 0));
         judgements.set(seen, judgement);
+        denied = deniedBy(judgement);
         if (fresh) accuse(seen, judgement);
         fresh = false;
         return ok(seen);
@@ -355,9 +359,20 @@ export function startKeeper(parts: KeeperParts): Keeper {
     setGrants: replace,
     incarnation: parts.incarnation,
     knows: (device) => seenIds.has(device),
+    denies: (device) => denied.has(device),
     refusal: (device) => refused.get(device),
     nextEnd: () => nextEnd(grants),
   };
+}
+
+/** Denied in both phases: a device that is bound to be looked at is not among them. */
+function deniedBy(judgement: Judgement): ReadonlySet<string> {
+  const after = judgement['after-bind'];
+  return new Set(
+    judgement['before-bind']
+      .filter(({ level }, i) => !isConnected(level) && !isConnected(after[i]?.level ?? 'disconnected'))
+      .map(({ device }) => device),
+  );
 }
 
 /** Everything that can be made so is so. */

@@ -1,5 +1,5 @@
 /**
- * The first thing that happens to a PCI function that was just plugged in: no driver may bind to it, and one that the
+ * The first thing that happens to a PCI function that was just plugged in, or that somebody bound although it is denied: no driver may bind to it, and one that the
  * kernel bound (as Linux before 7.2 does in spite of autoprobe) is taken off, before anybody has looked at what it is.
  * A look at the whole machine takes a while; this takes a few writes. The turn that follows decides, and binds it again
  * where the policy lets it in.
@@ -13,6 +13,8 @@ export interface SeizeParts {
   readonly hands: Hands;
   /** Has any look seen this device yet? Those are the turns' business: events of theirs are also made by `udevadm trigger`. */
   readonly known: (device: string) => boolean;
+  /** Did the latest judgement deny this device, whatever binding would show? */
+  readonly denied: (device: string) => boolean;
   readonly note: (event: EventBody) => void;
 }
 
@@ -30,7 +32,7 @@ const AT_ONCE = 32;
 const REMEMBERED = 256;
 const FUNCTION = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/;
 
-export function startSeizing({ hands, known, note }: SeizeParts): Seizing {
+export function startSeizing({ hands, known, denied, note }: SeizeParts): Seizing {
   const underWay = new Map<string, Promise<void>>();
   const again = new Set<string>();
   const drivers = new Map<string, string>();
@@ -41,7 +43,8 @@ export function startSeizing({ hands, known, note }: SeizeParts): Seizing {
     const link = await hands.files.link(`/sys/bus/pci/devices/${node}/driver`);
     if (!link.ok) return;
     const driver = link.value.slice(link.value.lastIndexOf('/') + 1);
-    if (drivers.size < REMEMBERED) drivers.set(device, driver);
+    if (!known(device) && drivers.size < REMEMBERED) drivers.set(device, driver);
+    if (known(device)) note({ kind: 'violation', device, rule: '', detail: `bound to ${driver}, but it is denied` });
     await step({ kind: 'unbind', device, bus: 'pci', node, driver });
   }
 
@@ -58,7 +61,7 @@ export function startSeizing({ hands, known, note }: SeizeParts): Seizing {
       .then(() => {
         underWay.delete(device);
         // Something happened to it meanwhile: the kernel may have bound it after we looked.
-        if (again.delete(device) && !known(device)) begin(device, node);
+        if (again.delete(device) && (!known(device) || denied(device))) begin(device, node);
       });
     underWay.set(device, work);
   }
@@ -68,7 +71,7 @@ export function startSeizing({ hands, known, note }: SeizeParts): Seizing {
       if (subsystem !== 'pci' || (action !== 'add' && action !== 'bind')) return;
       const node = devpath.slice(devpath.lastIndexOf('/') + 1);
       const device = `pci:${node}`;
-      if (!FUNCTION.test(node) || known(device)) return;
+      if (!FUNCTION.test(node) || (known(device) && !(action === 'bind' && denied(device)))) return;
       if (underWay.has(device)) again.add(device);
       else if (underWay.size < AT_ONCE) begin(device, node);
     },
