@@ -81,13 +81,13 @@ function hotplugOutcome(kernel: KernelFacts, facts: HoleFacts): Outcome {
   if (kernelAbilities(kernel).autoprobeHoldsHotplug) return { property, status: 'enforced', evidence };
   // pcieport takes only bridges; a function behind virtio-pci still has an unbound child on the virtio bus.
   const takers = facts.pciDrivers.filter((name) => name !== 'pcieport' && name !== 'virtio-pci');
-  const shown = takers.slice(0, 8).join(', ') + (takers.length > 8 ? ` and ${takers.length - 8} more` : '');
+  const shown = takers.slice(0, 4).join(', ') + (takers.length > 4 ? ` and ${takers.length - 4} more` : '');
   return {
     property,
     status: 'not-enforceable',
     evidence,
     because:
-      `Linux before 7.2 binds hot-plugged PCI functions in spite of drivers_autoprobe = 0; ` +
+      `Linux before 7.2 binds them in spite of drivers_autoprobe = 0; ` +
       (takers.length === 0
         ? 'no driver that could take one is here now (virtio devices stay unbound on the virtio bus)'
         : `drivers here that could take one: ${shown}`) +

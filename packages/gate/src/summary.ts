@@ -33,7 +33,7 @@ export function summary(input: SummaryInput): string {
     );
   }
   const connected = input.enforcements.filter((one) => one.decision.level !== 'disconnected').length;
-  const words = input.mode === 'enforce' ? 'connected' : 'would be connected';
+  const words = input.mode === 'enforce' ? 'allowed' : 'would be allowed';
   lines.push(
     `airlock: ${connected} of ${input.enforcements.length} devices ${words}, ${(input.milliseconds / 1000).toFixed(2)} s`,
   );

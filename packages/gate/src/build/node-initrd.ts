@@ -103,6 +103,7 @@ async function assemble(request: InitrdRequest, policy: Policy, packed: string):
     folder(OWN, 0o700),
     file(`${OWN}/busybox`, shell, 0o755),
     file(`${OWN}/gate`, readFileSync(gate.value.path), 0o755),
+    file(`${OWN}/base`, text(`${before.length}\n`)),
     file(`${OWN}/mounts`, text(MOUNT_TABLE)),
     file(`${OWN}/policy.json`, new TextEncoder().encode(packed), 0o600),
     ...(request.mode === undefined ? [] : [file(`${OWN}/mode`, text(`${request.mode}\n`))]),
@@ -150,10 +151,11 @@ async function baseOf(request: InitrdRequest, tree: string, cache: string): Prom
       const code = error instanceof Error && 'code' in error ? String(error.code) : 'unreadable';
       return fail('initrd-malformed', `${request.initrd}: ${code === 'ENOENT' ? 'no such file' : code}`);
     }
-    const initramfs = await readInitramfs(bytes, nodeDecompress(tree));
-    if (!initramfs.ok)
+    const initramfs = await withoutGate(bytes, tree);
+    if (!initramfs.ok) {
       return fail(initramfs.error.code, `${request.initrd}: ${initramfs.error.message}`, initramfs.error);
-    return ok({ bytes, initramfs: initramfs.value, kind: kindOf(initramfs.value) });
+    }
+    return ok({ ...initramfs.value, kind: kindOf(initramfs.value.initramfs) });
   }
   if (request.kernel === undefined) return fail('kernel-missing', 'neither an initramfs nor a kernel was named');
   const kernel = findKernel(request.kernel, cache);
@@ -166,6 +168,19 @@ async function baseOf(request: InitrdRequest, tree: string, cache: string): Prom
   return initramfs.ok ? ok({ bytes: bytes.value, initramfs: initramfs.value, kind: 'minimal' }) : initramfs;
 }
 
+/** An initramfs that has a gate already, as it was before: the gate's part says how long that was. */
+async function withoutGate(bytes: Uint8Array, tree: string): Promise<Result<Omit<Base, 'kind'>>> {
+  const initramfs = await readInitramfs(bytes, nodeDecompress(tree));
+  if (!initramfs.ok) return initramfs;
+  const base = initramfs.value.entries.get(`${OWN}/base`);
+  if (base === undefined) return ok({ bytes, initramfs: initramfs.value });
+  const length = /^(\d{1,12})\n$/.exec(latin(base.data))?.[1];
+  if (length === undefined || Number(length) >= bytes.length) {
+    return fail('initrd-malformed', 'what its gate says of the initramfs before it is not so');
+  }
+  return withoutGate(bytes.subarray(0, Number(length)), tree);
+}
+
 function kindOf(initramfs: Initramfs): InitramfsKind {
   if (initramfs.entries.has('scripts/functions') && initramfs.entries.has('conf/initramfs.conf'))
     return 'initramfs-tools';
@@ -173,9 +188,9 @@ function kindOf(initramfs: Initramfs): InitramfsKind {
   return init?.path.endsWith('systemd/systemd') || initramfs.entries.has('etc/initrd-release') ? 'systemd' : 'other';
 }
 
-/** What /init was, as one entry for /airlock/init. An initramfs that has the gate already keeps what it put aside. */
+/** What /init was, as one entry for /airlock/init. */
 function realInit(initramfs: Initramfs): Result<NewEntry[]> {
-  const path = initramfs.entries.has(`${OWN}/gate`) ? `${OWN}/init` : 'init';
+  const path = 'init';
   const entry = initramfs.entries.get(path);
   const target = resolveEntry(initramfs.entries, path);
   if (entry === undefined || target === undefined || (target.mode & FILE_TYPE) !== FILE_REGULAR) {
@@ -184,7 +199,7 @@ function realInit(initramfs: Initramfs): Result<NewEntry[]> {
   if ((entry.mode & FILE_TYPE) === FILE_LINK) {
     const written = linkTarget(entry);
     // It stands one folder deeper now.
-    return ok([link('init', written.startsWith('/') || path !== 'init' ? written : `/${written}`)]);
+    return ok([link('init', written.startsWith('/') ? written : `/${written}`)]);
   }
   return ok([{ path: 'init', mode: FILE_REGULAR | 0o755 | (entry.mode & 0o7777), data: entry.data }]);
 }
