@@ -215,11 +215,7 @@ export async function runScenario(options: ScenarioOptions): Promise<Result<LabR
       return ok(results);
     });
     if (!attempts.ok) return attempts;
-    const final = await step('read-back', 'read back from the guest', async () => {
-      const [view, enforcement] = [await lookInto(guest), await readEnforcement(guest)];
-      if (!view.ok) return view;
-      return enforcement.ok ? ok({ view: view.value, enforcement: enforcement.value }) : enforcement;
-    });
+    const final = await step('read-back', 'read back from the guest', () => settledState(guest));
     if (!final.ok) return final;
     return ok([guest, { gate: gate.value, agent: agent.value, known, attempts: attempts.value, ...final.value }]);
   }
@@ -269,6 +265,24 @@ interface Parts {
   readonly view: View;
   readonly enforcement: readonly Enforcement[];
   readonly without: View | undefined;
+}
+
+/**
+ * What sysfs and Airlock say once the agent is done with what it heard last: it may be in the middle of a turn. What
+ * has not settled within the time is reported as it is.
+ */
+async function settledState(guest: Guest): Promise<Result<{ view: View; enforcement: readonly Enforcement[] }>> {
+  for (let looks = 1; ; looks++) {
+    const [view, enforcement] = [await lookInto(guest), await readEnforcement(guest)];
+    if (!view.ok) return view;
+    if (!enforcement.ok) return enforcement;
+    const decided = new Set(enforcement.value.map(({ decision }) => decision.device));
+    const settled =
+      enforcement.value.every(({ status }) => status !== 'failed') &&
+      view.value.pci.every((device) => decided.has(device.id));
+    if (settled || looks >= 20) return ok({ view: view.value, enforcement: enforcement.value });
+    await guest.run('sleep 0.5');
+  }
 }
 
 /** Looks until two looks agree, at most a few times. */
