@@ -20,6 +20,10 @@ export function u32be(bytes: Uint8Array, at: number): number {
   return ((u16be(bytes, at) << 16) | u16be(bytes, at + 2)) >>> 0;
 }
 
+export function isSet(value: bigint, bit: number): boolean {
+  return ((value >> BigInt(bit)) & 1n) === 1n;
+}
+
 /** Both public: no need for constant time. */
 export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false;

@@ -1,4 +1,5 @@
 /** The named bits of POLICY and PLATFORM_INFO. AMD 56860 1.58. */
+import { isSet } from '../bytes.ts';
 
 interface Bit {
   readonly name: string;
@@ -54,10 +55,6 @@ export function platformBits(info: bigint, version: number): Bits {
 /** Bit 17 of POLICY, which firmware requires. */
 export function hasReservedOne(policy: bigint): boolean {
   return isSet(policy, POLICY_RESERVED_ONE);
-}
-
-export function isSet(value: bigint, bit: number): boolean {
-  return ((value >> BigInt(bit)) & 1n) === 1n;
 }
 
 function readBits(value: bigint, version: number, bits: readonly Bit[], known: readonly number[]): Bits {

@@ -3,6 +3,7 @@ import { hex } from '@airlock/core/bytes.ts';
 import { isZero, sameBytes } from '../bytes.ts';
 import { type Appraisal, type Checklist, type Claim, createChecklist, verdictOf } from '../check.ts';
 import type { Crypto } from '../crypto.ts';
+import { checkMeasurement, checkNonce } from '../expectations.ts';
 import { type Certificate, keyOf } from '../x509/certificate.ts';
 import { checkChain, type TrustedRoot } from '../x509/chain.ts';
 import type { RevocationList } from '../x509/crl.ts';
@@ -263,44 +264,10 @@ function checkPolicy(list: Checklist, report: SnpReport): void {
 function checkExpectations(list: Checklist, input: SnpInput): void {
   const { report, nonce } = input;
   const where = { field: 'REPORT_DATA', bytes: [0x50, 0x90] as const };
-  if (input.reportDataIsBound !== true) {
-    if (nonce === undefined) {
-      list.unchecked('freshness.nonce', { expected: 'a nonce of the verifier’s', found: 'none was given', where });
-    } else {
-      const whole = new Uint8Array(64);
-      if (nonce.length <= 64) whole.set(nonce);
-      const same = nonce.length <= 64 && sameBytes(whole, report.reportData);
-      list.check('freshness.nonce', same, {
-        expected: `${hex(nonce)}, filled up with zeros`,
-        found: same ? 'the same' : hex(report.reportData),
-        hint: 'the evidence was made for another request: ask for it anew',
-        where,
-      });
-    }
-  }
+  if (input.reportDataIsBound !== true) checkNonce(list, nonce, report.reportData, where);
   checkMeasurement(list, input.requirements?.measurements, report.measurement, {
     field: 'MEASUREMENT',
     bytes: [0x90, 0xc0],
-  });
-}
-
-/** Shared with TDX, whose MRTD is the same thing. */
-export function checkMeasurement(
-  list: Checklist,
-  wanted: readonly Uint8Array[] | undefined,
-  measurement: Uint8Array,
-  where: { readonly field: string; readonly bytes: readonly [number, number] },
-): void {
-  if (wanted === undefined || wanted.length === 0) {
-    list.unchecked('launch.measurement', { expected: 'a digest of the verifier’s', found: hex(measurement), where });
-    return;
-  }
-  const same = wanted.some((one) => sameBytes(one, measurement));
-  list.check('launch.measurement', same, {
-    expected: wanted.map(hex).join(' or '),
-    found: same ? 'the same' : hex(measurement),
-    hint: 'something else was launched, or it was launched otherwise (number of processors, firmware, command line)',
-    where,
   });
 }
 
