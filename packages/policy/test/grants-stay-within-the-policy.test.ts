@@ -44,6 +44,8 @@ test('another device in the same place does not inherit a grant', () => {
     one(grantable, device({ type: 'console', virtioId: 3, serial: 'b' }), [grant(serial)]).level,
     'disconnected',
   );
+  const { revision: _, ...hidden } = device({ type: 'console', virtioId: 3 });
+  assert.equal(one(grantable, hidden, [grant(console_)]).level, 'disconnected', 'a fact that is now hidden');
   // Before a driver is bound the serial number is not known; everything else is.
   assert.equal(one(grantable, console_, [grant(serial)]).level, 'limited');
 });

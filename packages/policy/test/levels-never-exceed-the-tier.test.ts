@@ -36,6 +36,13 @@ test('a claim about another device, or of a tier that does not exist, lifts noth
   assert.equal(own?.tier, 'claimed', 'what every object inherits is no claim');
 });
 
+test('what was proved of another device meets no requirement', () => {
+  const policy = compile(rules('{ id: a, match: {}, level: limited, require: { roots: a.pem } }'));
+  const proof = claim('bound', { roots: ['a.pem'] });
+  assert.equal(verdictFor(policy, nic(), proof).level, 'limited');
+  assert.equal(verdictFor(policy, nic(), { ...proof, device: 'pci:other' }).reason, 'requirement-failed');
+});
+
 test('a requirement that is not met leads to otherwise, or to nothing', () => {
   const vendor =
     '{ id: a, match: { vendor: 0x15b3 }, level: tcb, require: { identity: bound, roots: [a.pem], measurements: [a.corim, b.corim] }';
@@ -67,6 +74,17 @@ test('who is trusted less is protected no less', () => {
   assert.deepEqual(proved?.protect, { network: 'tls' });
 });
 
+test('the protection of otherwise holds where its level is lowered, too', () => {
+  const text = rules(
+    '{ id: a, match: {}, level: tcb, require: { identity: bound }, otherwise: { level: dma, protect: { network: ipsec } } }',
+  );
+  const [decision] = decide(compile(text), machine([nic()]), {});
+  assert.deepEqual(
+    [decision?.level, decision?.reason, decision?.protect],
+    ['limited', 'tier-ceiling', { network: 'ipsec' }],
+  );
+});
+
 test('the platform section stands above every rule', () => {
   const text = (platform: string) =>
     `version: 1\nplatform: ${platform}\nrules:\n  - { id: a, match: {}, level: limited }\n`;
@@ -92,6 +110,8 @@ test('the platform section stands above every rule', () => {
   assert.equal(signed('quiet -- module.sig_enforce=1'), 'disconnected', 'words for init');
   const forbidden = ['disconnected', 'bus-forbidden', null];
   assert.deepEqual(of('{ forbid: [hotplug] }', device({ origin: 'hotplug' })), forbidden);
+  const { origin: _, ...unseen } = device();
+  assert.deepEqual(of('{ forbid: [hotplug] }', unseen), forbidden, 'not known counts as plugged in');
   assert.deepEqual(of('{ forbid: [virtio-mmio] }', device({ transport: 'mmio' })), forbidden);
   assert.deepEqual(of('{ forbid: [virtio-legacy] }', device({ device: 0x1001 })), forbidden);
   assert.equal(of('{ forbid: [virtio-legacy, virtio-mmio, usb, vdpa, sriov-virtual, hotplug] }')[0], 'limited');

@@ -105,3 +105,9 @@ test('a virtio device over MMIO has no type until its transport is bound', () =>
   assert.deepEqual(verdictFor(compile(text), bare).pending, ['type']);
   assert.equal(verdictFor(compile(text), bare, undefined, 'after-bind').level, 'disconnected');
 });
+
+test('classes are those of PCI: USB has others under the same numbers', () => {
+  const text = rules('{ id: hid, match: { class: 0x03 }, level: limited }');
+  assert.equal(verdictFor(compile(text), nic({ class: 0x030101 })).level, 'limited');
+  assert.equal(verdictFor(compile(text), nic({ bus: 'usb', class: 0x030101 })).level, 'disconnected');
+});
