@@ -29,7 +29,7 @@ export function progressOn(write: (text: string) => void, terminal: boolean, col
     turn += 1;
     for (const { title, since } of running.values()) {
       const line = `  ${SPINNER[turn % SPINNER.length]} ${title} … ${((performance.now() - since) / 1000).toFixed(0)} s${note === '' ? '' : `  ${note}`}`;
-      write(`${paint.dim(line.slice(0, Math.max(20, columns - 1)))}\n`);
+      write(`${paint.dim(line.slice(0, (columns < 40 ? 80 : columns) - 1))}\n`);
       drawn += 1;
     }
   }

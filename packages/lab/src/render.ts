@@ -151,11 +151,24 @@ function weakLines(report: LabReport, paint: Paint): string[] {
   return [
     `  ${paint.bold('Not enforceable on this machine')}`,
     ...[...reasons].map(([because, names]) => {
-      const whose = names.length > 0 ? ` ${paint.dim(`(${[...new Set(names)].join(', ')})`)}` : '';
-      return `  ${paint.warn('!')} ${safe(because)}${whose}`;
+      const whose = names.length > 0 ? ` (${[...new Set(names)].join(', ')})` : '';
+      const [first = '', ...rest] = wrapped(`${safe(because)}${whose}`, 92);
+      return [`  ${paint.warn('!')} ${first}`, ...rest.map((line) => `    ${line}`)].join('\n');
     }),
     '',
   ];
+}
+
+function wrapped(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else line = line === '' ? word : `${line} ${word}`;
+  }
+  return [...lines, line];
 }
 
 function verdict(report: LabReport, compare: boolean, paint: Paint): string[] {
