@@ -9,7 +9,7 @@ import type { Decision } from '@airlock/core/decision.ts';
 import { type Inventory, isBound } from '@airlock/core/device.ts';
 import type { EventBody } from '@airlock/core/event.ts';
 import { isConnected } from '@airlock/core/level.ts';
-import type { Enforcement, Outcome, Step } from '@airlock/core/plan.ts';
+import type { Enforcement, Outcome, OutcomeStatus, Step } from '@airlock/core/plan.ts';
 import { ok, type Problem, type Result } from '@airlock/core/result.ts';
 import { type Applied, applyPlan, type Hands } from './apply.ts';
 import { machineOutcomes } from './kernel-abilities.ts';
@@ -67,24 +67,31 @@ export async function enforce(input: EnforceInput): Promise<Result<Enforced>> {
 
   if (input.act) {
     let stale = false;
-    const tried = new Set<string>();
-    for (let round = 1; ; round++) {
-      const steps = planFor(decisions, inventory).steps.filter((step) => !tried.has(JSON.stringify(step)));
-      if (!steps.some(changes) && round > 1) break;
-      if (round > ROUNDS) {
+    // Steps that did not work are not repeated; those that did and are asked for again are: somebody undid them.
+    const tried = new Map<string, OutcomeStatus>();
+    const worthwhile = (step: Step) => (tried.get(JSON.stringify(step)) ?? 'enforced') === 'enforced';
+    for (let turn = 1; ; turn++) {
+      const steps = planFor(decisions, inventory).steps.filter(worthwhile);
+      // USB devices are authorized or not in every plan: what the inventory shows does not tell.
+      const open = steps.filter(
+        (step) => changes(step) && !(step.kind === 'authorize' && tried.has(JSON.stringify(step))),
+      );
+      if (open.length === 0 && turn > 1) break;
+      if (turn > ROUNDS) {
         problems.push({
           code: 'enforcement-unsettled',
           message: `decisions and devices still differ after ${ROUNDS} rounds`,
           hint: 'a device changes as fast as it is decided; it is left disconnected',
         });
-        const undone = new Set(steps.filter(changes).map((step) => ('device' in step ? step.device : null)));
+        const undone = new Set(open.map((step) => ('device' in step ? step.device : null)));
         decisions = decisions.map((one) => (undone.has(one.device) ? withdrawn(one) : one));
         applied.push(...(await act(planFor(decisions, inventory).steps, input.hands, note)));
         stale = true;
         break;
       }
-      for (const step of steps) tried.add(JSON.stringify(step));
-      applied.push(...(await act(steps, input.hands, note)));
+      const round = await act(steps, input.hands, note);
+      for (const { step, outcome } of round) tried.set(JSON.stringify(step), outcome.status);
+      applied.push(...round);
       const seen = await lookUntilKnown(input, decisions);
       if (!seen.ok) {
         problems.push(seen.error);
