@@ -194,7 +194,12 @@ export async function runScenario(options: ScenarioOptions): Promise<Result<LabR
         const view = await lookInto(guest);
         if (!view.ok) return view;
         const added = view.value.pci.map((device) => device.id).filter((id) => !known.has(id));
-        return agent.value === null ? agentKnows(guest, added) : ok(false);
+        if (agent.value !== null) return ok(false);
+        const knows = await agentKnows(guest, added);
+        if (!knows.ok) return knows;
+        // Decided is not yet done.
+        const settled = await settledState(guest);
+        return settled.ok ? knows : settled;
       },
     );
     if (!hotplug.ok) return hotplug;
