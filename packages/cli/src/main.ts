@@ -9,6 +9,7 @@ const verbs: Readonly<Record<string, () => Promise<{ readonly verb: Verb }>>> = 
   list: () => import('./verb/list.ts'),
   info: () => import('./verb/info.ts'),
   audit: () => import('./verb/audit.ts'),
+  verify: () => import('./verb/verify.ts'),
   'policy check': () => import('./verb/policy-check.ts'),
   'policy explain': () => import('./verb/policy-explain.ts'),
   'policy eval': () => import('./verb/policy-eval.ts'),
@@ -103,6 +104,12 @@ async function overview(): Promise<string> {
   return `airlock: which I/O devices may this confidential VM use?\n\n${lines.join('\n')}\n\nairlock VERB --help tells more. Exit codes: 0 fine, 1 denied or findings, 2 usage, 3 environment.\n`;
 }
 
+async function readStdinBytes(): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
+
 async function main(): Promise<void> {
   const stop = new AbortController();
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stop.abort(name));
@@ -115,11 +122,8 @@ async function main(): Promise<void> {
     columns: process.stdout.columns ?? 100,
     env: process.env,
     cwd: process.cwd(),
-    readStdin: async () => {
-      const chunks: Buffer[] = [];
-      for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
-      return Buffer.concat(chunks).toString('utf8');
-    },
+    readStdin: async () => (await readStdinBytes()).toString('utf8'),
+    readStdinBytes,
     signal: stop.signal,
   };
   const code = await run(context, process.argv.slice(2));

@@ -13,6 +13,8 @@ export interface Context {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly cwd: string;
   readonly readStdin: () => Promise<string>;
+  /** The same, for verbs that take binary files. */
+  readonly readStdinBytes?: () => Promise<Uint8Array>;
   /** Ends with the first SIGINT or SIGTERM. */
   readonly signal: AbortSignal;
 }

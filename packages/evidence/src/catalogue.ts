@@ -162,7 +162,6 @@ const ENTRIES = {
     rule: 'TCB info and QE identity are current on the date.',
     reference: 'Intel PCS API v4, issueDate, nextUpdate',
     hint: 'fetch current collateral, or check the date (--as-of)',
-    waivable: true,
   },
   'tdx.collateral-platform': {
     rule: 'TCB info is for TDX, for this FMSPC and PCE.',

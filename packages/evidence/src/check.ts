@@ -1,4 +1,5 @@
 /** What verification says: a list of checks, each with what was expected and what was found. Plain JSON. */
+import type { Problem } from '@airlock/core/result.ts';
 import { CHECKS, type CheckId } from './catalogue.ts';
 
 /**
@@ -86,7 +87,7 @@ export type Claim = string | number | boolean | null | readonly Claim[] | { read
 
 /** What one piece of evidence came to. */
 export interface Appraisal {
-  /** `amd-sev-snp`, `intel-tdx`, `tpm-2.0` */
+  /** `amd-sev-snp`, `intel-tdx`, `tpm-2.0`, `certificate` */
   readonly kind: string;
   /** `AMD SEV-SNP report, version 3, Genoa` */
   readonly title: string;
@@ -96,10 +97,20 @@ export interface Appraisal {
   readonly claims: { readonly [name: string]: Claim };
 }
 
+export interface ReportedAppraisal extends Appraisal {
+  /** The file that the evidence came from, with the way to it within: `evidence.json: quote`. */
+  readonly source: string;
+}
+
+/** What `airlock verify --json` prints. */
 export interface Report {
   readonly version: 1;
+  /** `accepted` only when every appraisal is and nothing among the evidence was unreadable. */
   readonly verdict: Verdict;
   /** The date that everything was checked for. */
   readonly asOf: string;
-  readonly appraisals: readonly Appraisal[];
+  readonly appraisals: readonly ReportedAppraisal[];
+  readonly files: readonly { readonly file: string; readonly holds: readonly string[] }[];
+  /** Files that could not be read as anything. */
+  readonly problems: readonly { readonly file: string; readonly problem: Problem }[];
 }

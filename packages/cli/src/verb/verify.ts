@@ -1,0 +1,229 @@
+/** `airlock verify`: is this attestation evidence genuine, fresh and good enough? Offline. */
+import { lstat, open, readdir } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { nearest } from '@airlock/core/nearest.ts';
+import type { Problem } from '@airlock/core/result.ts';
+import { type AppraiseOptions, appraise, describe } from '@airlock/evidence/appraise.ts';
+import { fromHex } from '@airlock/evidence/bytes.ts';
+import { CHECKS, type CheckId } from '@airlock/evidence/catalogue.ts';
+import type { Report } from '@airlock/evidence/check.ts';
+import type { Found } from '@airlock/evidence/item.ts';
+import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
+import { FILE_LIMIT, recognise } from '@airlock/evidence/recognise.ts';
+import { TCB_PARTS, type Tcb, type TcbPart } from '@airlock/evidence/snp/tcb.ts';
+import { reportText } from '@airlock/evidence/text.ts';
+import { readTime, timeText } from '@airlock/evidence/time.ts';
+import { printable } from '@airlock/linux/attribute.ts';
+import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
+
+export const verb: Verb = {
+  name: 'verify',
+  summary: 'is this attestation evidence genuine, fresh and good enough? Offline',
+  usage: 'FILE... [--collateral DIR] [--nonce HEX] [--as-of DATE] [--json] | --list [--json]',
+  help: `
+FILE is evidence (SEV-SNP report, TDX quote, TPM quote, event log) or what stands beside it (certificates, revocation
+lists, Intel collateral), in any order; binary, hex, base64, PEM, or the JSON of whatever tool. - is standard input. What
+a file is, is found out from what it holds. Nothing is fetched: what is missing is named. docs/evidence.md tells more.
+
+  --collateral DIR    also what lies in DIR: certificates, revocation lists, TCB info, QE identities
+  --nonce HEX         the nonce that the evidence was asked for with
+  --as-of DATE        check for this date, 2026-11-20 or 2026-11-20T12:00:00Z, instead of now
+  --measurement HEX   the launch digest (SNP MEASUREMENT, TDX MRTD) that is expected; may stand more than once
+  --minimum-tcb LIST  the least SNP firmware: bootloader=4,snp=24,microcode=219
+  --allow ID          accept although this check failed, where that is a matter of policy; may stand more than once
+  --json              the whole report as one JSON value
+  --verbose, -v       also every check that passed and everything that the evidence states
+  --list              every check: id, rule, may it be allowed to fail
+
+Exit codes: 0 accepted, 1 rejected, 2 usage.
+
+  airlock verify report.bin vcek.der cert_chain.pem
+  airlock verify quote.dat --collateral pcs/ --nonce 6f1d...
+  airlock verify evidence.json --json | jq '.appraisals[].checks[] | select(.status == "failed")'
+`,
+  options: {
+    collateral: { type: 'string', multiple: true },
+    nonce: { type: 'string' },
+    'as-of': { type: 'string' },
+    measurement: { type: 'string', multiple: true },
+    'minimum-tcb': { type: 'string' },
+    allow: { type: 'string', multiple: true },
+    json: { type: 'boolean' },
+    verbose: { type: 'boolean', short: 'v' },
+    list: { type: 'boolean' },
+  },
+  run,
+};
+
+const FOLDER_LIMIT = 1024;
+
+async function run(context: Context, values: Values, positionals: readonly string[]): Promise<number> {
+  const json = values['json'] === true;
+  if (values['list'] === true) {
+    context.stdout(json ? `${JSON.stringify(CHECKS, null, 2)}\n` : listText());
+    return EXIT.fine;
+  }
+  if (positionals.length === 0) throw new UsageError('at least one FILE is needed');
+  if (positionals.filter((one) => one === '-').length > 1) throw new UsageError('- may stand once');
+  const options = optionsOf(values);
+
+  const found: Found[] = [];
+  const files: { file: string; holds: string[] }[] = [];
+  const problems: { file: string; problem: Problem }[] = [];
+  for (const path of positionals) {
+    const read = await readBytes(context, path);
+    if (typeof read === 'string') {
+      context.stderr(`airlock verify: ${printable(path)}: ${read}\n`);
+      return EXIT.usage;
+    }
+    const name = path === '-' ? 'standard input' : printable(path);
+    const recognition = recognise(name, read);
+    found.push(...recognition.found);
+    files.push({ file: name, holds: recognition.found.map(({ item }) => describe(item)) });
+    problems.push(...recognition.problems.map((problem) => ({ file: name, problem })));
+  }
+  const collateral: Found[] = [];
+  for (const folder of texts(values, 'collateral')) {
+    const names = await listFolder(resolve(context.cwd, folder));
+    if (names === null) {
+      context.stderr(`airlock verify: --collateral ${printable(folder)}: not a directory that can be read\n`);
+      return EXIT.usage;
+    }
+    for (const name of names) {
+      const path = join(folder, name);
+      const read = await readBytes(context, path);
+      const recognition = typeof read === 'string' ? null : recognise(printable(path), read);
+      if (recognition === null || recognition.found.length === 0) {
+        context.stderr(`airlock verify: ${printable(path)}: left out, it is no collateral\n`);
+      } else collateral.push(...recognition.found);
+    }
+  }
+
+  const judged = appraise(found, collateral, options);
+  if (judged === null && problems.length === 0) {
+    const held = [...new Set(files.flatMap(({ holds }) => holds))].join(', ');
+    context.stderr(
+      `airlock verify: nothing to verify: no evidence among the files (${printable(held)})\nusage: airlock verify ${verb.usage}\n`,
+    );
+    return EXIT.usage;
+  }
+  const report: Report = {
+    version: 1,
+    asOf: timeText(options.asOf),
+    appraisals: judged?.appraisals ?? [],
+    verdict: judged?.verdict === 'accepted' && problems.length === 0 ? 'accepted' : 'rejected',
+    files,
+    problems,
+  };
+  context.stdout(
+    json
+      ? `${JSON.stringify(report, null, 2)}\n`
+      : reportText(report, {
+          colour: context.terminal,
+          columns: context.columns,
+          verbose: values['verbose'] === true,
+        }),
+  );
+  return report.verdict === 'accepted' ? EXIT.fine : EXIT.findings;
+}
+
+function optionsOf(values: Values): AppraiseOptions {
+  const nonce = typeof values['nonce'] === 'string' ? hexOf('nonce', values['nonce']) : undefined;
+  if (nonce !== undefined && nonce.length > 64) throw new UsageError('--nonce: at most 64 bytes');
+  const asOfText = values['as-of'];
+  const asOf = typeof asOfText === 'string' ? readTime(asOfText) : Date.now();
+  if (asOf === undefined)
+    throw new UsageError(`--as-of ${String(asOfText)}: a date such as 2026-11-20 or 2026-11-20T12:00:00Z`);
+  const measurements = texts(values, 'measurement').map((text) => hexOf('measurement', text));
+  if (measurements.some(({ length }) => length !== 48)) throw new UsageError('--measurement: 48 bytes in hex');
+  const minimum = values['minimum-tcb'];
+  return {
+    crypto: nodeCrypto(),
+    asOf,
+    allowed: new Set(texts(values, 'allow').map(allowable)),
+    ...(nonce === undefined ? {} : { nonce }),
+    ...(measurements.length === 0 ? {} : { measurements }),
+    ...(typeof minimum === 'string' ? { minimumTcb: tcbOf(minimum) } : {}),
+  };
+}
+
+function texts(values: Values, name: string): string[] {
+  const value = values[name];
+  return Array.isArray(value) ? value.filter((one) => typeof one === 'string') : [];
+}
+
+function hexOf(name: string, text: string): Uint8Array {
+  const bytes = fromHex(text);
+  if (bytes === undefined || bytes.length === 0) throw new UsageError(`--${name}: pairs of hex digits are needed`);
+  return bytes;
+}
+
+function allowable(id: string): CheckId {
+  const waivable = (Object.keys(CHECKS) as CheckId[]).filter((one) => CHECKS[one].waivable === true);
+  const known = waivable.find((one) => one === id);
+  if (known !== undefined) return known;
+  if (Object.hasOwn(CHECKS, id)) throw new UsageError(`--allow ${id}: without this check evidence proves nothing`);
+  const near = nearest(id, waivable);
+  throw new UsageError(`--allow ${id}: no such check${near === undefined ? '' : `; did you mean ${near}?`}`);
+}
+
+function tcbOf(text: string): Tcb {
+  const tcb: Partial<Record<TcbPart, number>> = {};
+  for (const pair of text.split(',')) {
+    const match = /^([a-z]+)=(\d{1,3})$/.exec(pair.trim());
+    const part = TCB_PARTS.find((one) => one === match?.[1]);
+    const value = Number(match?.[2]);
+    if (part === undefined || value > 255)
+      throw new UsageError(`--minimum-tcb ${pair}: NAME=0..255, NAME one of ${TCB_PARTS.join(', ')}`);
+    tcb[part] = value;
+  }
+  return tcb;
+}
+
+/** The bytes, or why there are none. A pipe may be read, a device that never ends only up to the limit. */
+async function readBytes(context: Context, path: string): Promise<Uint8Array | string> {
+  if (path === '-') {
+    return (await context.readStdinBytes?.()) ?? new TextEncoder().encode(await context.readStdin());
+  }
+  try {
+    const handle = await open(resolve(context.cwd, path));
+    try {
+      if ((await handle.stat()).isDirectory()) return 'a directory; give its files, or --collateral';
+      const chunks: Buffer[] = [];
+      let length = 0;
+      for (;;) {
+        const { bytesRead, buffer } = await handle.read(Buffer.alloc(65536), 0, 65536, null);
+        if (bytesRead === 0) break;
+        chunks.push(buffer.subarray(0, bytesRead));
+        length += bytesRead;
+        if (length > FILE_LIMIT) break;
+      }
+      return Buffer.concat(chunks);
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+    return code === 'ENOENT' ? 'no such file' : code === 'EACCES' ? 'permission denied' : code;
+  }
+}
+
+/** Files right below a folder, in the order of their names; null for what is no folder. */
+async function listFolder(path: string): Promise<string[] | null> {
+  try {
+    const names = (await readdir(path)).sort().slice(0, FOLDER_LIMIT);
+    const files = await Promise.all(names.map(async (name) => (await lstat(join(path, name))).isFile()));
+    return names.filter((_, i) => files[i] === true);
+  } catch {
+    return null;
+  }
+}
+
+function listText(): string {
+  const width = Math.max(...Object.keys(CHECKS).map((id) => id.length));
+  const rows = Object.entries(CHECKS).map(
+    ([id, { rule, waivable }]) =>
+      `${id.padEnd(width)}  ${waivable === true ? 'may be allowed' : '              '}  ${rule}`,
+  );
+  return `${'ID'.padEnd(width)}  --allow         RULE\n${rows.join('\n')}\n`;
+}

@@ -1,0 +1,252 @@
+/**
+ * What a file is, found out from its bytes alone: binary forms, hex, base64, PEM, and JSON of whatever tool, in which every
+ * text and every list of bytes is looked at. Names of files say nothing.
+ */
+import type { Problem } from '@airlock/core/result.ts';
+import { fromBase64, fromHex, latin1, u16le, u32le } from './bytes.ts';
+import type { Found, Item } from './item.ts';
+import { isObject, readJson } from './json.ts';
+import { readCertificateTable } from './snp/certificate-table.ts';
+import { REPORT_SIZE, readSnpReport } from './snp/report.ts';
+import { readCollateral, readQeIdentity, readTcbInfo } from './tdx/collateral.ts';
+import { readQuote } from './tdx/quote.ts';
+import { readCertificate } from './x509/certificate.ts';
+import { readRevocationList } from './x509/crl.ts';
+import { readPem } from './x509/pem.ts';
+
+export const FILE_LIMIT = 8 * 1024 * 1024;
+/** Wrappers within wrappers: base64 of JSON of hex of a quote is four. */
+const DEPTH_LIMIT = 5;
+const ITEM_LIMIT = 256;
+/** Members of a JSON document that are looked at. */
+const MEMBER_LIMIT = 4096;
+/** Shorter texts are no evidence. */
+const SHORTEST = 64;
+const TEE_TDX = 0x81;
+/** A TDX quote’s header. */
+const QUOTE_LEAST = 48;
+
+export interface Recognition {
+  readonly found: readonly Found[];
+  /** Why the file is nothing, or why a part of it that looked like something is not. */
+  readonly problems: readonly Problem[];
+}
+
+interface Search {
+  readonly found: Found[];
+  readonly problems: Problem[];
+  members: number;
+}
+
+/** Codes: those of the formats, `file-too-large`, `file-not-recognised`. */
+export function recognise(file: string, bytes: Uint8Array): Recognition {
+  const search: Search = { found: [], problems: [], members: 0 };
+  if (bytes.length > FILE_LIMIT) {
+    const message = `${bytes.length} bytes; nothing that can be verified is that long`;
+    return { found: [], problems: [{ code: 'file-too-large', message }] };
+  }
+  look(search, bytes, file, 0);
+  if (search.found.length === 0 && search.problems.length === 0) {
+    const problem: Problem = {
+      code: 'file-not-recognised',
+      message: bytes.length === 0 ? 'the file is empty' : 'no evidence, certificate or collateral that is known',
+      hint: 'known are SEV-SNP reports, TDX and TPM quotes, TCG event logs, certificates, revocation lists and Intel collateral; binary, hex, base64, PEM or JSON',
+    };
+    return { found: [], problems: [problem] };
+  }
+  return search;
+}
+
+function add(search: Search, source: string, item: Item): void {
+  if (search.found.length < ITEM_LIMIT) search.found.push({ item, source });
+}
+
+/** True when it was something, good or broken. */
+function look(search: Search, bytes: Uint8Array, source: string, depth: number): boolean {
+  if (depth > DEPTH_LIMIT || bytes.length === 0) return false;
+  if (lookBinary(search, bytes, source)) return true;
+  if (!isText(bytes)) return false;
+  return lookText(search, latin1(bytes).trim(), source, depth);
+}
+
+function isText(bytes: Uint8Array): boolean {
+  // UTF-8 may stand in JSON; what matters of it is ASCII.
+  return !bytes.subarray(0, 4096).some((byte) => byte < 0x09 || (byte > 0x0d && byte < 0x20));
+}
+
+function lookText(search: Search, text: string, source: string, depth: number): boolean {
+  if (text.startsWith('{') || text.startsWith('[')) return lookJson(search, text, source, depth);
+  if (text.includes('-----BEGIN ')) return lookPem(search, text, source);
+  const bare = text.replace(/[\r\n\t ]+/g, '');
+  if (bare.length < SHORTEST) return false;
+  const bytes = fromHex(bare) ?? fromBase64(bare);
+  return bytes !== undefined && look(search, bytes, source, depth + 1);
+}
+
+function lookPem(search: Search, text: string, source: string): boolean {
+  const blocks = readPem(text);
+  if (!blocks.ok) {
+    search.problems.push(blocks.error);
+    return true;
+  }
+  for (const { label, bytes } of blocks.value) {
+    if (label === 'CERTIFICATE' || label === 'TRUSTED CERTIFICATE' || label === 'X509 CRL')
+      lookDer(search, bytes, source);
+  }
+  return true;
+}
+
+function lookDer(search: Search, bytes: Uint8Array, source: string): void {
+  const certificate = readCertificate(bytes);
+  if (certificate.ok) {
+    add(search, source, { kind: 'certificate', certificate: certificate.value });
+    return;
+  }
+  const list = readRevocationList(bytes);
+  if (list.ok) add(search, source, { kind: 'revocation-list', list: list.value });
+  else search.problems.push(certificate.error);
+}
+
+function lookBinary(search: Search, bytes: Uint8Array, source: string): boolean {
+  const keep = <T>(
+    read: { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: Problem },
+    make: (value: T) => Item,
+  ): true => {
+    if (read.ok) add(search, source, make(read.value));
+    else search.problems.push(read.error);
+    return true;
+  };
+  const version = u16le(bytes, 0);
+  if ((version === 4 || version === 5) && u32le(bytes, 4) === TEE_TDX && bytes.length >= QUOTE_LEAST)
+    return keep(readQuote(bytes), (quote) => ({ kind: 'tdx-quote', quote }));
+  if (bytes.length === REPORT_SIZE && u32le(bytes, 0) < 256) return lookSnp(search, bytes, source);
+  // As the guest device answers: status, size, 24 reserved bytes, then the report.
+  if (bytes.length >= 32 + REPORT_SIZE && u32le(bytes, 0) === 0 && u32le(bytes, 4) === REPORT_SIZE)
+    return lookSnp(search, bytes.subarray(32), source);
+  // Report and certificate table in one.
+  if (bytes.length > REPORT_SIZE + 48 && isSnpVersion(bytes)) return lookSnp(search, bytes, source);
+  if (bytes[0] === 0x30 && (bytes[1] ?? 0) >= 0x81 && (bytes[1] ?? 0) <= 0x83) {
+    for (const one of splitDer(bytes)) lookDer(search, one, source);
+    return true;
+  }
+  return false;
+}
+
+function isSnpVersion(bytes: Uint8Array): boolean {
+  const version = u32le(bytes, 0);
+  return version >= 2 && version <= 5 && u32le(bytes, 0x34) === 1 && u32le(bytes, 0x30) <= 3;
+}
+
+function lookSnp(search: Search, bytes: Uint8Array, source: string): true {
+  const report = readSnpReport(bytes.subarray(0, REPORT_SIZE));
+  if (!report.ok) {
+    search.problems.push(report.error);
+    return true;
+  }
+  add(search, source, { kind: 'snp-report', report: report.value });
+  const rest = bytes.subarray(REPORT_SIZE);
+  if (rest.every((byte) => byte === 0)) return true;
+  const table = readCertificateTable(rest);
+  if (!table.ok) {
+    search.problems.push(table.error);
+    return true;
+  }
+  // The host wrote these: good for certificates, whose signatures lead to keys that Airlock knows itself.
+  for (const entry of table.value) {
+    const read = readCertificate(entry);
+    if (read.ok) add(search, `${source}: certificate table`, { kind: 'certificate', certificate: read.value });
+  }
+  return true;
+}
+
+/** Certificates one after the other, as SPDM chains hold them. The lengths are those of their outermost elements. */
+function splitDer(bytes: Uint8Array): Uint8Array[] {
+  const parts: Uint8Array[] = [];
+  for (let at = 0; at < bytes.length && parts.length < 32; ) {
+    const octets = (bytes[at + 1] ?? 0) & 0x7f;
+    let length = 2 + octets;
+    let content = 0;
+    for (let i = 0; i < octets && i < 3; i++) content = content * 256 + (bytes[at + 2 + i] ?? 0);
+    length += content;
+    if (bytes[at] !== 0x30 || (bytes[at + 1] ?? 0) < 0x81 || at + length > bytes.length) {
+      parts.push(bytes.subarray(at));
+      break;
+    }
+    parts.push(bytes.subarray(at, at + length));
+    at += length;
+  }
+  return parts;
+}
+
+function lookJson(search: Search, text: string, source: string, depth: number): boolean {
+  const json = readJson(text);
+  if (!json.ok) {
+    search.problems.push(json.error);
+    return true;
+  }
+  const { value, members } = json.value;
+  if (members.has('tcbInfo') || members.has('enclaveIdentity')) {
+    const read = readCollateral(text);
+    if (read.ok) add(search, source, { kind: 'collateral', document: read.value });
+    else search.problems.push(read.error);
+    return true;
+  }
+  const before = search.found.length + search.problems.length;
+  lookValue(search, value, source, depth);
+  return search.found.length + search.problems.length > before;
+}
+
+function lookValue(search: Search, value: unknown, source: string, depth: number): void {
+  if (depth > DEPTH_LIMIT * 4 || search.members++ > MEMBER_LIMIT) return;
+  if (typeof value === 'string') {
+    if (value.length >= SHORTEST) lookMember(search, value, source);
+    return;
+  }
+  if (Array.isArray(value)) {
+    const bytes = byteList(value);
+    if (bytes !== undefined) {
+      look(search, bytes, source, DEPTH_LIMIT - 1);
+      return;
+    }
+    for (const [i, one] of value.entries()) lookValue(search, one, `${source}[${i}]`, depth + 1);
+    return;
+  }
+  if (!isObject(value)) return;
+  const join = source.includes(': ') ? '.' : ': ';
+  const done = lookCollateralWrapper(search, value, source);
+  for (const [name, member] of Object.entries(value)) {
+    if (!done.has(name))
+      lookValue(search, member, `${source}${join}${name.replace(/[^\x21-\x7e]/g, '?').slice(0, 40)}`, depth + 1);
+  }
+}
+
+/** One text of a JSON document: most are not evidence, so what is nothing is no problem. */
+function lookMember(search: Search, text: string, source: string): void {
+  lookText(search, text.trim(), source, DEPTH_LIMIT - 2);
+}
+
+/** Bytes written as a list of numbers, as Rust’s serde does. */
+function byteList(list: readonly unknown[]): Uint8Array | undefined {
+  if (list.length < SHORTEST) return undefined;
+  return list.every((one) => typeof one === 'number' && Number.isInteger(one) && one >= 0 && one <= 255)
+    ? Uint8Array.from(list as readonly number[])
+    : undefined;
+}
+
+/** The wrapper of dcap-qvl and others: body and signature in members of their own. Gives back what it took. */
+function lookCollateralWrapper(search: Search, value: Readonly<Record<string, unknown>>, source: string): Set<string> {
+  const done = new Set<string>();
+  for (const [name, read] of [
+    ['tcb_info', readTcbInfo],
+    ['qe_identity', readQeIdentity],
+  ] as const) {
+    const [body, signature] = [value[name], value[`${name}_signature`]];
+    if (typeof body !== 'string' || typeof signature !== 'string') continue;
+    const document = read(body, signature);
+    if (document.ok) add(search, `${source}: ${name}`, { kind: 'collateral', document: document.value });
+    else search.problems.push(document.error);
+    done.add(name);
+    done.add(`${name}_signature`);
+  }
+  return done;
+}
