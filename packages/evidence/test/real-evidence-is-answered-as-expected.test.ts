@@ -1,0 +1,147 @@
+/** The rows of EXPECTED.md beside the evidence, through the same door as `airlock verify`. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { appraise } from '../src/appraise.ts';
+import type { ReportedAppraisal } from '../src/check.ts';
+import { nodeCrypto } from '../src/node-crypto.ts';
+import { recognise } from '../src/recognise.ts';
+import { evidence, missing } from './support/evidence.ts';
+
+interface Answer {
+  readonly verdict: string;
+  readonly failed: readonly string[];
+  readonly first: ReportedAppraisal;
+}
+
+function answer(files: readonly string[], asOf: string, allowed: readonly string[] = []): Answer {
+  const found = files.flatMap((file) => {
+    const { found: items, problems } = recognise(file, evidence(file));
+    assert.deepEqual(problems, [], file);
+    return items;
+  });
+  const report = appraise(found, [], { crypto: nodeCrypto(), asOf: Date.parse(asOf), allowed: new Set(allowed) });
+  const [first] = report?.appraisals ?? [];
+  assert.ok(report !== null && first !== undefined, 'nothing to verify');
+  const failed = report.appraisals.flatMap(({ checks }) => checks.filter(({ status }) => status === 'failed'));
+  return { verdict: report.verdict, failed: [...new Set(failed.map(({ id }) => id))], first };
+}
+const detail = ({ first }: Answer, id: string) =>
+  first.checks.flatMap((check) => (check.id === id && check.status === 'failed' ? [check.found] : [])).join('; ');
+const passed = ({ first }: Answer, id: string) => {
+  const all = first.checks.filter((check) => check.id === id);
+  return all.length > 0 && all.every(({ status }) => status === 'passed');
+};
+const today = '2026-11-20';
+const row = (name: string, body: () => void) => test(name, { skip: missing }, body);
+
+row('snp/trustee-test-report.bin with its VCEK: signature and Milan chain good', () => {
+  const good = answer(
+    ['snp/trustee-test-report.bin', 'snp/trustee-test-vcek.der', 'snp/gosev-ask_ark_milan.pem'],
+    today,
+  );
+  assert.deepEqual([good.verdict, good.failed], ['accepted', []]);
+  assert.equal((good.first.claims['policy'] as Record<string, unknown>)['raw'], '0x3001f');
+  const late = answer(
+    ['snp/trustee-test-report.bin', 'snp/trustee-test-vcek.der', 'snp/gosev-ask_ark_milan.pem'],
+    '2030-01-25',
+  );
+  assert.deepEqual(late.failed, ['chain.validity']);
+});
+
+row('snp/trustee-test-report.bin with the invalid legacy VCEK: signature and chain fail', () => {
+  const bad = answer(
+    ['snp/trustee-test-report.bin', 'snp/trustee-test-vcek-invalid-legacy.der', 'snp/gosev-ask_ark_milan.pem'],
+    today,
+  );
+  assert.equal(bad.verdict, 'rejected');
+  assert.ok(bad.failed.includes('snp.signature') && bad.failed.includes('chain.signature'));
+});
+
+row('snp/gosev-attestation.bin: DEBUG is set', () => {
+  const bad = answer(['snp/gosev-attestation.bin'], today);
+  assert.deepEqual(bad.failed, ['snp.signer', 'snp.policy.debug']);
+  assert.match(detail(bad, 'snp.policy.debug'), /0xb0000/);
+});
+
+row('snp/ms-milan and ms-genoa: version 3, good', () => {
+  for (const [product, model] of [
+    ['milan', 1],
+    ['genoa', 17],
+  ] as const) {
+    const files = [
+      `snp/ms-${product}_attestation_report.bin`,
+      `snp/ms-${product}_vcek.pem`,
+      `snp/gosev-ask_ark_${product}.pem`,
+    ];
+    const good = answer(files, today);
+    assert.deepEqual([good.verdict, good.failed], ['accepted', []]);
+    assert.deepEqual(good.first.claims['processor'], { family: 25, model, stepping: 1 });
+    assert.deepEqual(answer(files, '2026-01-01').failed, ['chain.validity']);
+  }
+});
+
+row('snp/virtee-vcek_turin.der: a certificate that leads to Turin', () => {
+  const good = answer(['snp/virtee-vcek_turin.der', 'snp/gosev-ask_ark_turin_vcek.pem'], today);
+  assert.deepEqual([good.verdict, good.failed], ['accepted', []]);
+  assert.equal((good.first.claims['hardware-id'] as string).length, 16);
+  assert.ok('fmc' in (good.first.claims['tcb'] as object));
+});
+
+row('certificates of another product do not do', () => {
+  const bad = answer(
+    ['snp/ms-genoa_attestation_report.bin', 'snp/ms-milan_vcek.pem', 'snp/gosev-ask_ark_milan.pem'],
+    today,
+  );
+  assert.ok(['snp.signature', 'snp.product', 'snp.chip-id'].every((id) => bad.failed.includes(id)));
+});
+
+row('all three TDX quotes: signatures, key binding and chain good; the TCB needs collateral', () => {
+  for (const file of ['tdx/trustee-tdx_quote_4.dat', 'tdx/trustee-tdx_quote_5.dat', 'tdx/phala-tdx_quote']) {
+    const bare = answer([file], '2025-06-20');
+    for (const id of [
+      'tdx.header',
+      'tdx.signature',
+      'tdx.attestation-key',
+      'tdx.qe-signature',
+      'chain.signature',
+      'chain.root',
+    ])
+      assert.ok(passed(bare, id), `${file}: ${id}`);
+    assert.ok(bare.failed.includes('tdx.collateral'));
+    const debug = file.includes('quote_4');
+    assert.equal(bare.failed.includes('tdx.debug'), debug);
+    const allowed = answer([file], '2025-06-20', ['tdx.collateral']);
+    assert.deepEqual(allowed.failed, debug ? ['tdx.debug'] : []);
+  }
+  assert.match(detail(answer(['tdx/trustee-tdx_quote_4.dat'], today), 'tdx.debug'), /0x10000001/);
+  assert.match(answer(['tdx/trustee-tdx_quote_5.dat'], today).first.title, /version 5, TD 1.5/);
+});
+
+row('tdx/phala-tdx_quote with collateral: UpToDate on its date, early and late refused', () => {
+  const files = ['tdx/phala-tdx_quote', 'tdx/phala-tdx_quote_collateral.json'];
+  const good = answer(files, '2025-06-20');
+  assert.deepEqual([good.verdict, good.failed], ['accepted', []]);
+  const tcb = good.first.claims['tcb'] as Record<string, unknown>;
+  assert.deepEqual([tcb['status'], tcb['advisories']], ['UpToDate', []]);
+  assert.match(detail(answer(files, '2025-06-01'), 'tdx.collateral-date'), /issued in the future/);
+  assert.match(detail(answer(files, today), 'tdx.collateral-date'), /TCB info expired.*2025-07-19/);
+});
+
+row('tdx/phala-tdx-quote.hex with the same collateral: no matching TCB level', () => {
+  const bad = answer(['tdx/phala-tdx-quote.hex', 'tdx/phala-tdx_quote_collateral.json'], '2025-06-20');
+  assert.deepEqual(bad.failed, ['tdx.tcb.level']);
+  assert.match(detail(bad, 'tdx.tcb.level'), /no matching TCB level/);
+});
+
+row('a quote with Intel’s own collateral files: how far behind it is', () => {
+  const folder = [
+    'tcb_info_50806f000000.json',
+    'td_qe_identity.json',
+    'tcb_signing_chain.pem',
+    'root_ca_crl.der',
+    'pck_crl_platform.der',
+  ];
+  const bad = answer(['tdx/trustee-tdx_quote_4.dat', ...folder.map((file) => `tdx-collateral/${file}`)], '2026-04-01');
+  assert.deepEqual(bad.failed, ['tdx.tcb.status', 'tdx.debug']);
+  assert.match(detail(bad, 'tdx.tcb.status'), /OutOfDate.*637 days behind.*INTEL-SA-00837/);
+});
