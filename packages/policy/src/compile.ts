@@ -3,7 +3,7 @@ import type { ReasonCode, RuleReference } from '@airlock/core/decision.ts';
 import type { Device } from '@airlock/core/device.ts';
 import { IDENTITY_TIERS, type IdentityTier, LEVEL_CEILING, lowerLevel, type TrustLevel } from '@airlock/core/level.ts';
 import { type Condition, conditionsOf } from './condition.ts';
-import { NO, YES } from './facts.ts';
+import { mayBeVirtio, NO, YES } from './facts.ts';
 import { isForbidden } from './platform.ts';
 import type { PlatformForbid, Policy, Rule } from './policy.ts';
 
@@ -101,6 +101,8 @@ function selector(rules: readonly CompiledRule[]): CompiledPolicy['rulesFor'] {
   let kept = 0;
   return (device) => {
     const { bus, virtioId, vendor } = device;
+    // Its bus and type are not what they seem.
+    if (bus === 'pci' && mayBeVirtio(device)) return rules;
     const key = virtioId !== undefined ? -2 - virtioId : (vendor ?? -1);
     let selections = byBus.get(bus);
     const known = selections?.get(key);

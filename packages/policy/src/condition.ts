@@ -12,10 +12,11 @@ import {
   unknownId,
   unknownOfPci,
   unknownSerial,
+  unknownVirtio,
   YES,
 } from './facts.ts';
-import { compileGlob, inClass } from './pattern.ts';
-import type { Match, TypePattern } from './policy.ts';
+import { compileGlob, inClass, parseClass } from './pattern.ts';
+import type { ClassPattern, Match, TypePattern } from './policy.ts';
 
 export interface Condition {
   /** As in `DecisionInput`: `vendor`, `features.offered`. */
@@ -38,19 +39,24 @@ export function conditionsOf(match: Match): readonly Condition[] {
   }
   if (match.bus) {
     const has = oneOf(match.bus);
+    const virtio = match.bus.includes('virtio');
     add(
       'bus',
       match.bus.join(' or '),
-      (device) => truth(has(device.bus)),
+      (device) => (has(device.bus) ? YES : virtio ? unknownVirtio(device) : NO),
       (device) => device.bus,
     );
   }
   if (match.transport) {
     const has = oneOf(match.transport);
+    const pci = match.transport.includes('pci');
     add(
       'transport',
       match.transport.join(' or '),
-      (device) => truth(device.transport !== null && has(device.transport)),
+      (device) => {
+        if (device.transport !== null) return truth(has(device.transport));
+        return pci ? unknownVirtio(device) : NO;
+      },
       (device) => device.transport,
     );
   }
@@ -169,7 +175,7 @@ export function conditionsOf(match: Match): readonly Condition[] {
       names.join(' or '),
       (device) => {
         const negotiated = device.features?.negotiated;
-        if (negotiated === undefined) return isVirtio(device) ? AFTER_BIND : NO;
+        if (negotiated === undefined) return isVirtio(device) ? AFTER_BIND : unknownVirtio(device);
         return truth(names.some((name) => negotiated.includes(name)));
       },
       (device) => device.features?.negotiated,
@@ -195,7 +201,7 @@ export function conditionsOf(match: Match): readonly Condition[] {
  * of the bits that Linux always accepts, one that is not negotiated was not offered.
  */
 function offers(device: Device, names: readonly string[]): Truth {
-  if (!isVirtio(device)) return NO;
+  if (!isVirtio(device)) return unknownVirtio(device);
   const offered = device.features?.offered;
   if (offered !== undefined) return truth(names.some((name) => offered.includes(name)));
   const negotiated = device.features?.negotiated;
@@ -205,31 +211,8 @@ function offers(device: Device, names: readonly string[]): Truth {
   return negotiated === undefined ? AFTER_BIND : NO;
 }
 
-/**
- * A virtio device over MMIO, or one whose ids could not be read, shows its type only once its transport's driver is
- * bound.
- */
 function anyType(patterns: readonly TypePattern[]): Condition['test'] {
-  const tests = patterns.map((pattern): Condition['test'] => {
-    const { name, virtio, class: inside } = pattern;
-    if (virtio !== undefined) {
-      return (device) => {
-        if (device.virtioId !== undefined) return device.virtioId === virtio ? YES : NO;
-        if (!isVirtio(device)) return NO;
-        return device.type === null ? AFTER_BIND : truth(device.type === name);
-      };
-    }
-    if (inside !== undefined) {
-      return (device) =>
-        truth(
-          !isVirtio(device) &&
-            (device.bus === 'pci' && typeof device.class === 'number'
-              ? inClass(inside, device.class)
-              : device.type === name),
-        );
-    }
-    return (device) => truth(device.type === name && !isVirtio(device));
-  });
+  const tests = patterns.map(oneType);
   const [only] = tests;
   if (only !== undefined && tests.length === 1) return only;
   return (device, tier) => {
@@ -241,6 +224,46 @@ function anyType(patterns: readonly TypePattern[]): Condition['test'] {
     }
     return answer;
   };
+}
+
+/**
+ * A virtio device over MMIO, or one whose ids could not be read, shows its type only once its transport's driver is
+ * bound. A class that cannot be read is never shown.
+ */
+function oneType({ name, virtio, class: inside }: TypePattern): Condition['test'] {
+  if (virtio !== undefined) {
+    return (device) => {
+      if (device.virtioId !== undefined) return device.virtioId === virtio ? YES : NO;
+      if (!isVirtio(device)) return unknownVirtio(device);
+      return device.type === null ? AFTER_BIND : truth(device.type === name);
+    };
+  }
+  if (inside !== undefined) {
+    return (device) => {
+      if (isVirtio(device)) return NO;
+      if (device.bus !== 'pci') return isWord(device, name);
+      if (typeof device.class === 'number') return truth(inClass(inside, device.class));
+      if (device.type === name) return YES;
+      return device.class === undefined && mayBeInClass(device.type, inside) ? NEVER_KNOWN : NO;
+    };
+  }
+  return (device) => (isVirtio(device) ? NO : isWord(device, name));
+}
+
+/** Platform devices and USB devices go by words; those of PCI functions are classes. */
+function isWord(device: Device, name: string): Truth {
+  if (device.type === name) return YES;
+  if (device.type !== null || device.bus === 'pci') return NO;
+  // A USB device of several interfaces has no type of its own: that is no more than a class that was read.
+  return device.bus === 'platform' || device.class === undefined ? NEVER_KNOWN : NO;
+}
+
+/** Of a function without a readable class: its type, where something else told it, is the name of a class. */
+function mayBeInClass(type: string | null, pattern: ClassPattern): boolean {
+  const known = type === null ? undefined : parseClass(type);
+  if (known === undefined) return type === null;
+  const bits = Math.min(known.bits, pattern.bits);
+  return known.value >>> (known.bits - bits) === pattern.value >>> (pattern.bits - bits);
 }
 
 function oneOf<T>(values: readonly T[]): (value: T) => boolean {

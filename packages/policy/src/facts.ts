@@ -19,12 +19,31 @@ export function truth(holds: boolean): Truth {
   return holds ? YES : NO;
 }
 
+const VIRTIO_VENDOR = 0x1af4;
+
 export function isVirtio(device: Device): boolean {
   return device.bus === 'virtio' || device.bus === 'vdpa' || device.transport !== null || device.virtioId !== undefined;
 }
 
+/**
+ * A PCI function whose ids are not all readable: it may be a virtio device, with any type and any features. Only a
+ * device on the virtio bus below it would show that, and whoever denies virtio devices cannot wait for it.
+ */
+export function mayBeVirtio(device: Device): boolean {
+  return (
+    device.bus === 'pci' &&
+    (device.vendor === undefined || (device.vendor === VIRTIO_VENDOR && device.device === undefined)) &&
+    !isVirtio(device)
+  );
+}
+
 function isPci(device: Device): boolean {
   return device.bus === 'pci' || device.transport === 'pci';
+}
+
+/** The answer of a condition that only virtio devices can meet, for what is not known to be one. */
+export function unknownVirtio(device: Device): Truth {
+  return mayBeVirtio(device) ? NEVER_KNOWN : NO;
 }
 
 /** `undefined` of a fact that only PCI functions have. */
@@ -49,7 +68,7 @@ export function unknownSerial(device: Device): Truth {
   if (device.bus === 'pci') {
     if (device.class === undefined && device.type === null) return NEVER_KNOWN;
     const nvme = typeof device.class === 'number' && device.class >>> 8 === 0x0108;
-    return nvme || device.type === 'nvme' ? AFTER_BIND : NO;
+    return nvme || device.type === 'nvme' ? AFTER_BIND : unknownVirtio(device);
   }
   return device.bus === 'usb' ? NEVER_KNOWN : NO;
 }
@@ -62,7 +81,8 @@ export function tierOf(device: Device, claim: Claim | undefined): IdentityTier {
   return device.vendor !== undefined && device.device !== undefined ? 'claimed' : 'location';
 }
 
-/** Devices whose ids are those of the legacy interface or of both: VIRTIO 1.4 §4.1.2.1. */
+/** Devices whose ids are those of the legacy interface or of both: VIRTIO 1.4 §4.1.2.1. One that hides its id is one. */
 export function isLegacyVirtio(device: Device): boolean {
-  return device.transport === 'pci' && device.device !== undefined && device.device >= 0x1000 && device.device < 0x1040;
+  if (device.transport !== 'pci' && !mayBeVirtio(device)) return false;
+  return device.device === undefined || (device.device >= 0x1000 && device.device < 0x1040);
 }

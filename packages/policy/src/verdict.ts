@@ -16,7 +16,7 @@ import {
 } from '@airlock/core/level.ts';
 import { LINUX_ALWAYS_ACCEPTS } from '@airlock/core/virtio.ts';
 import { type CompiledPolicy, type CompiledRule, NOTHING_PENDING, type Verdict } from './compile.ts';
-import { AFTER_BIND, isVirtio, NEVER_KNOWN, NO, tierOf, YES } from './facts.ts';
+import { AFTER_BIND, isVirtio, mayBeVirtio, NEVER_KNOWN, NO, tierOf, YES } from './facts.ts';
 import type { Rule } from './policy.ts';
 
 export type Phase = 'before-bind' | 'after-bind';
@@ -129,6 +129,7 @@ function judgeFeatures(
     ...(feature === undefined ? {} : { feature }),
   });
   if (!isVirtio(device)) {
+    if (mayBeVirtio(device)) return denied('fact-unknown');
     const [missing] = features.require;
     return missing === undefined ? good : denied('feature-missing', missing);
   }

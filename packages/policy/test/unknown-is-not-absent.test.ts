@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Device } from '@airlock/core/device.ts';
 import { verdictFor } from '../src/verdict.ts';
 import { compile, device, nic, rules } from './policy-fixtures.ts';
 
@@ -110,4 +111,83 @@ test('classes are those of PCI: USB has others under the same numbers', () => {
   const text = rules('{ id: hid, match: { class: 0x03 }, level: limited }');
   assert.equal(verdictFor(compile(text), nic({ class: 0x030101 })).level, 'limited');
   assert.equal(verdictFor(compile(text), nic({ bus: 'usb', class: 0x030101 })).level, 'disconnected');
+});
+
+/** A PCI function of which some facts cannot be read. */
+function hiding(given: Partial<Device>, ...hidden: readonly (keyof Device)[]): Device {
+  return Object.fromEntries(
+    Object.entries(nic(given)).filter(([key]) => !hidden.includes(key as keyof Device)),
+  ) as unknown as Device;
+}
+
+test('a function whose class cannot be read may be of every class that a rule denies', () => {
+  const named = 'match: { bus: pci, vendor: 0x15b3 }, level: limited';
+  const hidden = hiding({ type: null }, 'class');
+  for (const type of ['display', 'ethernet', 'nvme', '[net, display]', '[serial, 3d]']) {
+    const policy = compile(rules(`{ id: bad, match: { type: ${type} }, level: disconnected }`, `{ id: a, ${named} }`));
+    const { level, reason, rule } = verdictFor(policy, hidden);
+    assert.deepEqual([level, reason, rule?.rule.id], ['disconnected', 'fact-unknown', 'bad'], type);
+    assert.equal(verdictFor(policy, hidden, undefined, 'after-bind').level, 'disconnected', type);
+    const seen = type === 'ethernet' ? 'bad' : 'a';
+    assert.equal(verdictFor(policy, nic()).rule?.rule.id, seen, type);
+    assert.equal(
+      verdictFor(policy, hiding({ class: null, type: null })).rule?.rule.id,
+      'a',
+      `${type}: absent is known`,
+    );
+  }
+  const connects = compile(rules('{ id: a, match: { type: ethernet }, level: limited }'));
+  assert.equal(verdictFor(connects, hidden).level, 'disconnected');
+  // The type is known from elsewhere: what that leaves open is open, what it rules out is ruled out.
+  const network = hiding({ type: 'network' }, 'class');
+  const deny = (type: string) =>
+    compile(rules(`{ id: bad, match: { type: ${type} }, level: disconnected }`, `{ id: a, ${named} }`));
+  assert.equal(verdictFor(deny('ethernet'), network).reason, 'fact-unknown');
+  assert.equal(verdictFor(deny('network'), network).reason, 'rule-matched');
+  assert.equal(verdictFor(deny('display'), network).level, 'limited');
+});
+
+test('a function whose ids cannot be read may be every virtio device that a rule denies', () => {
+  const denials = [
+    'match: { type: net }',
+    'match: { type: [gpu, balloon] }',
+    'match: { bus: virtio }',
+    'match: { transport: pci }',
+    'match: { bus: virtio, type: block, serial: bad }',
+    'match: { features: { offered: RING_PACKED } }',
+    'match: { features: { negotiated: RING_PACKED } }',
+  ];
+  const unreadable = [hiding({}, 'vendor'), hiding({}, 'vendor', 'device'), hiding({ vendor: 0x1af4 }, 'device')];
+  for (const denial of denials) {
+    const policy = compile(
+      rules(`{ id: bad, ${denial}, level: disconnected }`, '{ id: a, match: { class: network }, level: limited }'),
+    );
+    for (const one of unreadable) {
+      const { level, reason } = verdictFor(policy, one);
+      assert.deepEqual([level, reason], ['disconnected', 'fact-unknown'], denial);
+    }
+    assert.equal(verdictFor(policy, nic()).level, 'limited', denial);
+  }
+  for (const one of unreadable) {
+    const connects = compile(rules('{ id: a, match: { bus: virtio, type: net }, level: limited }'));
+    assert.equal(verdictFor(connects, one).level, 'disconnected');
+    const forbids = compile(rules('{ id: a, match: {}, level: limited, features: { forbid: [RING_PACKED] } }'));
+    assert.equal(verdictFor(forbids, one).reason, 'fact-unknown');
+    const legacy = compile(`version: 1\nplatform: { forbid: [virtio-legacy] }\ndefault: limited\n`);
+    assert.equal(
+      verdictFor(legacy, { ...one, device: 0x1000 }).reason,
+      one.vendor === undefined ? 'bus-forbidden' : 'default',
+    );
+  }
+});
+
+test('what is neither PCI nor virtio and has no readable type may be of every type that a rule denies', () => {
+  const policy = compile(
+    rules('{ id: bad, match: { type: tpm }, level: disconnected }', '{ id: a, match: {}, level: limited }'),
+  );
+  const other = (given: Partial<Device>) => verdictFor(policy, hiding(given, 'class', 'vendor', 'device'));
+  assert.equal(other({ bus: 'platform', type: null }).reason, 'fact-unknown');
+  assert.equal(other({ bus: 'platform', type: 'serial' }).level, 'limited');
+  assert.equal(other({ bus: 'usb', type: null }).reason, 'fact-unknown');
+  assert.equal(verdictFor(policy, nic({ bus: 'usb', type: null, class: 0 })).level, 'limited', 'a class that was read');
 });
