@@ -1,5 +1,6 @@
 /** Everything that was found in the files, put together: each piece of evidence with what the others say for it. */
 import { hex } from '@airlock/core/bytes.ts';
+import { sameBytes } from './bytes.ts';
 import { type Appraisal, createChecklist, type Report, type ReportedAppraisal, verdictOf } from './check.ts';
 import type { Crypto } from './crypto.ts';
 import type { Found, Item } from './item.ts';
@@ -7,8 +8,13 @@ import { AMD_ROOTS } from './snp/product.ts';
 import type { Tcb } from './snp/tcb.ts';
 import { isVcek, readVcek } from './snp/vcek.ts';
 import { verifySnp } from './snp/verify.ts';
+import type { TdxQuote } from './tdx/quote.ts';
 import { INTEL_ROOTS, verifyTdx } from './tdx/verify.ts';
 import { timeText } from './time.ts';
+import { type EventLog, replay } from './tpm/event-log.ts';
+import type { HclReport } from './tpm/hcl.ts';
+import type { TpmQuote } from './tpm/quote.ts';
+import { pcrClaim, type TpmKey, verifyTpm } from './tpm/verify.ts';
 import type { Certificate } from './x509/certificate.ts';
 import { checkChain, nameOf, type TrustedRoot } from './x509/chain.ts';
 
@@ -45,17 +51,52 @@ export function appraise(
   const documents = all('collateral').map(({ document }) => document);
   const common = { ...options, certificates, revocationLists };
 
+  const quotes = pairQuotes(found);
+  const logs = all('event-log').map(({ log }) => log);
+  // With a TPM the nonce is in its quote; the report below vouches for the TPM's key and cannot carry it.
+  const { nonce: _, ...withoutNonce } = common;
+  const beneathTpm = quotes.length > 0 ? withoutNonce : common;
+
   const appraisals: ReportedAppraisal[] = [];
-  for (const { item, source } of found) {
-    if (appraisals.length >= EVIDENCE_LIMIT) break;
+  const vouchers = new Map<HclReport, string | null>();
+  const quotesOfTd = found.filter(({ item }) => item.kind === 'tdx-quote').length;
+  for (const { item, source } of found.slice(0, EVIDENCE_LIMIT)) {
     if (item.kind === 'snp-report') {
-      const requirements = {
-        ...(options.minimumTcb === undefined ? {} : { minimumTcb: options.minimumTcb }),
-        ...(options.measurements === undefined ? {} : { measurements: options.measurements }),
-      };
-      appraisals.push({ source, ...verifySnp({ ...common, report: item.report, requirements }) });
+      const { hcl } = item;
+      const appraisal = verifySnp({
+        ...(hcl === undefined ? common : { ...beneathTpm, runtimeData: hcl.runtimeData }),
+        report: item.report,
+        requirements: {
+          ...(options.minimumTcb === undefined ? {} : { minimumTcb: options.minimumTcb }),
+          ...(options.measurements === undefined ? {} : { measurements: options.measurements }),
+        },
+      });
+      if (hcl !== undefined) vouchers.set(hcl, doubtOf(appraisal));
+      appraisals.push({ source, ...withConfiguration(appraisal, hcl) });
     } else if (item.kind === 'tdx-quote') {
-      appraisals.push({ source, ...verifyTdx({ ...common, quote: item.quote, collateral: documents }) });
+      const hcl = runtimeOf(
+        options.crypto,
+        item.quote,
+        all('hcl-report').map((one) => one.hcl),
+        quotesOfTd,
+      );
+      const appraisal = verifyTdx({
+        ...(hcl === undefined ? common : { ...beneathTpm, runtimeData: hcl.runtimeData }),
+        quote: item.quote,
+        collateral: documents,
+        eventLogs: logs.filter(({ banks }) => banks.includes('sha384') && !banks.includes('sha256')),
+      });
+      if (hcl !== undefined) vouchers.set(hcl, doubtOf(appraisal));
+      appraisals.push({ source, ...withConfiguration(appraisal, hcl) });
+    }
+  }
+  const keys = tpmKeys(items, vouchers);
+  for (const { quote, source } of quotes) {
+    appraisals.push({ source, ...verifyTpm({ ...options, quote, keys, logs }) });
+  }
+  if (appraisals.length === 0) {
+    for (const { item, source } of found) {
+      if (item.kind === 'event-log') appraisals.push({ source, ...verifyLogAlone(options.crypto, item.log) });
     }
   }
   if (appraisals.length === 0) {
@@ -71,6 +112,88 @@ export function appraise(
     verdict: appraisals.every(({ verdict }) => verdict === 'accepted') ? 'accepted' : 'rejected',
     asOf: timeText(options.asOf),
     appraisals,
+  };
+}
+
+/** Quotes in one file, and those whose message and signature are files of their own. */
+function pairQuotes(found: readonly Found[]): { readonly quote: TpmQuote; readonly source: string }[] {
+  const signatures = found.flatMap(({ item }) => (item.kind === 'tpm-signature' ? [item.signature] : []));
+  const quotes: { quote: TpmQuote; source: string }[] = [];
+  let loose = 0;
+  for (const { item, source } of found) {
+    if (item.kind === 'tpm-quote') quotes.push({ quote: item.quote, source });
+    if (item.kind !== 'tpm-attest') continue;
+    const signature = signatures[loose++] ?? { scheme: { kind: 'rsa-pkcs1', hash: 'sha256' }, bytes: new Uint8Array() };
+    quotes.push({ quote: { attest: item.attest, signature, pcrs: null }, source });
+  }
+  return quotes.slice(0, EVIDENCE_LIMIT);
+}
+
+/** Null when the report may vouch for what its runtime data says. */
+function doubtOf({ verdict, checks }: Appraisal): string | null {
+  const bound = checks.some(({ id, status }) => id === 'azure.runtime-data' && status === 'passed');
+  if (!bound) return 'the report does not cover it';
+  return verdict === 'accepted' ? null : 'the report that vouches for it is rejected';
+}
+
+/** The runtime data that a TDX quote covers; where there is one quote only, the one that it ought to. */
+function runtimeOf(
+  crypto: Crypto,
+  quote: TdxQuote,
+  reports: readonly HclReport[],
+  quotes: number,
+): HclReport | undefined {
+  const candidates = reports.filter(({ platform }) => platform === 'tdx').slice(0, EVIDENCE_LIMIT);
+  const covered = candidates.find(({ runtimeData }) =>
+    sameBytes(crypto.hash('sha256', runtimeData), quote.td.reportData.subarray(0, 32)),
+  );
+  return covered ?? (quotes === 1 ? candidates[0] : undefined);
+}
+
+function withConfiguration(appraisal: Appraisal, hcl: HclReport | undefined): Appraisal {
+  if (hcl === undefined) return appraisal;
+  return { ...appraisal, claims: { ...appraisal.claims, 'azure-configuration': hcl.configuration } };
+}
+
+function tpmKeys(items: readonly Item[], vouchers: ReadonlyMap<HclReport, string | null>): TpmKey[] {
+  const keys = items.flatMap((item): TpmKey[] => {
+    if (item.kind === 'hcl-report') {
+      const doubt = vouchers.get(item.hcl);
+      const from = 'Azure’s runtime data';
+      return [
+        {
+          spki: item.hcl.attestationKey,
+          from,
+          doubt: doubt === undefined ? 'no hardware report that covers it was given' : doubt,
+        },
+      ];
+    }
+    if (item.kind === 'public-key')
+      return [{ spki: item.spki, from: 'one of the files', doubt: 'nobody vouches for it' }];
+    if (item.kind === 'certificate' && !item.certificate.authority) {
+      const from = `the certificate of ${nameOf(item.certificate)}`;
+      return [{ spki: item.certificate.spki, from, doubt: 'no root of TPM makers is built in' }];
+    }
+    return [];
+  });
+  return [...keys.filter(({ doubt }) => doubt === null), ...keys.filter(({ doubt }) => doubt !== null)];
+}
+
+/** A log without a quote is a story that nobody signed. */
+function verifyLogAlone(crypto: Crypto, log: EventLog): Appraisal {
+  const list = createChecklist();
+  list.check('tpm.event-log', false, {
+    expected: 'a quote of the same boot to hold the log against',
+    found: 'none was given',
+    hint: 'give the TPM or TDX quote of the same boot',
+  });
+  const bank = log.banks.find((one) => one === 'sha256') ?? log.banks[0];
+  return {
+    kind: 'tcg-event-log',
+    title: `TCG event log, ${log.events.length} events, ${log.banks.join(' ')}`,
+    verdict: verdictOf(list.checks),
+    checks: list.checks,
+    claims: { bank: bank ?? null, pcrs: bank === undefined ? null : pcrClaim(replay(crypto, log, bank)) },
   };
 }
 
@@ -142,5 +265,17 @@ export function describe(item: Item): string {
       return item.document.kind === 'tcb-info'
         ? `TCB info of FMSPC ${item.document.fmspc}`
         : `QE identity ${item.document.id.replace(/[^\x21-\x7e]/g, '?').slice(0, 16)}`;
+    case 'hcl-report':
+      return `Azure runtime data beside ${item.hcl.platform === 'snp' ? 'an SEV-SNP' : 'a TDX'} report`;
+    case 'tpm-quote':
+      return `TPM quote with ${item.quote.pcrs === null ? 'no' : item.quote.pcrs.values.length} PCR values`;
+    case 'tpm-attest':
+      return 'TPM quote without its signature';
+    case 'tpm-signature':
+      return 'signature of a TPM';
+    case 'event-log':
+      return `TCG event log, ${item.log.events.length} events`;
+    case 'public-key':
+      return 'public key';
   }
 }

@@ -121,10 +121,6 @@ const ENTRIES = {
     rule: 'Bits that this version of Airlock has no name for are zero.',
     reference: 'AMD 56860, POLICY, PLATFORM_INFO, reserved fields',
   },
-  'snp.certificate-table': {
-    rule: 'What the host gave beside the report is not trusted for roots.',
-    reference: 'AMD 56421 (GHCB), SNP Extended Guest Request',
-  },
 
   'tdx.header': {
     rule: 'The quote is of version 4 or 5, for a TD, signed with ECDSA P-256 by Intel’s quoting enclave.',

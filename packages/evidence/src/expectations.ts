@@ -1,7 +1,8 @@
 /** What a verifier compares evidence of any kind with: its own nonce, its own launch digests. */
 import { hex } from '@airlock/core/bytes.ts';
-import { sameBytes } from './bytes.ts';
+import { isZero, sameBytes } from './bytes.ts';
 import type { Checklist, Place } from './check.ts';
+import type { Crypto } from './crypto.ts';
 
 /** `stated` must be the nonce, filled up with zeros to its length. */
 export function checkNonce(list: Checklist, nonce: Uint8Array | undefined, stated: Uint8Array, where: Place): void {
@@ -36,6 +37,23 @@ export function checkMeasurement(
     expected: wanted.map(hex).join(' or '),
     found: same ? 'the same' : hex(measurement),
     hint: 'something else was launched, or it was launched otherwise (number of processors, firmware, command line)',
+    where,
+  });
+}
+
+/** REPORT_DATA must be the SHA-256 of Azure's runtime data, filled up with zeros. */
+export function checkRuntimeData(
+  list: Checklist,
+  crypto: Crypto,
+  runtimeData: Uint8Array,
+  reportData: Uint8Array,
+  where: Place,
+): void {
+  const digest = crypto.hash('sha256', runtimeData);
+  const same = sameBytes(digest, reportData.subarray(0, 32)) && isZero(reportData.subarray(32));
+  list.check('azure.runtime-data', same, {
+    expected: `${hex(digest)}, the runtime data’s SHA-256, filled up with zeros`,
+    found: same ? 'the same' : hex(reportData),
     where,
   });
 }

@@ -3,15 +3,27 @@
 import type { SnpReport } from './snp/report.ts';
 import type { QeIdentity, TcbInfo } from './tdx/collateral.ts';
 import type { TdxQuote } from './tdx/quote.ts';
+import type { EventLog } from './tpm/event-log.ts';
+import type { HclReport } from './tpm/hcl.ts';
+import type { TpmAttest, TpmQuote, TpmSignature } from './tpm/quote.ts';
 import type { Certificate } from './x509/certificate.ts';
 import type { RevocationList } from './x509/crl.ts';
 
 export type Item =
-  | { readonly kind: 'snp-report'; readonly report: SnpReport }
+  /** From Azure’s paravisor it comes with the runtime data that it covers. */
+  | { readonly kind: 'snp-report'; readonly report: SnpReport; readonly hcl?: HclReport }
   | { readonly kind: 'tdx-quote'; readonly quote: TdxQuote }
   | { readonly kind: 'certificate'; readonly certificate: Certificate }
   | { readonly kind: 'revocation-list'; readonly list: RevocationList }
-  | { readonly kind: 'collateral'; readonly document: TcbInfo | QeIdentity };
+  | { readonly kind: 'collateral'; readonly document: TcbInfo | QeIdentity }
+  | { readonly kind: 'hcl-report'; readonly hcl: HclReport }
+  | { readonly kind: 'tpm-quote'; readonly quote: TpmQuote }
+  /** Message and signature in files of their own, as tpm2_quote writes them. */
+  | { readonly kind: 'tpm-attest'; readonly attest: TpmAttest }
+  | { readonly kind: 'tpm-signature'; readonly signature: TpmSignature }
+  | { readonly kind: 'event-log'; readonly log: EventLog }
+  /** SubjectPublicKeyInfo. */
+  | { readonly kind: 'public-key'; readonly spki: Uint8Array };
 
 export interface Found {
   readonly item: Item;

@@ -10,9 +10,13 @@ import { readCertificateTable } from './snp/certificate-table.ts';
 import { REPORT_SIZE, readSnpReport } from './snp/report.ts';
 import { readCollateral, readQeIdentity, readTcbInfo } from './tdx/collateral.ts';
 import { readQuote } from './tdx/quote.ts';
+import { isEventLog, readEventLog } from './tpm/event-log.ts';
+import { isHclReport, readHclReport } from './tpm/hcl.ts';
+import { isAttest, isBincodeQuote, joinQuote, readAttest, readBincodeQuote, readTpmSignature } from './tpm/quote.ts';
 import { readCertificate } from './x509/certificate.ts';
 import { readRevocationList } from './x509/crl.ts';
 import { readPem } from './x509/pem.ts';
+import { readSpki } from './x509/spki.ts';
 
 export const FILE_LIMIT = 8 * 1024 * 1024;
 /** Wrappers within wrappers: base64 of JSON of hex of a quote is four. */
@@ -22,6 +26,7 @@ const ITEM_LIMIT = 256;
 const MEMBER_LIMIT = 4096;
 /** Shorter texts are no evidence. */
 const SHORTEST = 64;
+const PEM_LABELS: readonly string[] = ['CERTIFICATE', 'TRUSTED CERTIFICATE', 'X509 CRL', 'PUBLIC KEY'];
 const TEE_TDX = 0x81;
 /** A TDX quote’s header. */
 const QUOTE_LEAST = 48;
@@ -90,8 +95,7 @@ function lookPem(search: Search, text: string, source: string): boolean {
     return true;
   }
   for (const { label, bytes } of blocks.value) {
-    if (label === 'CERTIFICATE' || label === 'TRUSTED CERTIFICATE' || label === 'X509 CRL')
-      lookDer(search, bytes, source);
+    if (PEM_LABELS.includes(label)) lookDer(search, bytes, source);
   }
   return true;
 }
@@ -103,7 +107,9 @@ function lookDer(search: Search, bytes: Uint8Array, source: string): void {
     return;
   }
   const list = readRevocationList(bytes);
+  const spki = readSpki(bytes);
   if (list.ok) add(search, source, { kind: 'revocation-list', list: list.value });
+  else if (spki.ok) add(search, source, { kind: 'public-key', spki: spki.value });
   else search.problems.push(certificate.error);
 }
 
@@ -119,6 +125,12 @@ function lookBinary(search: Search, bytes: Uint8Array, source: string): boolean 
   const version = u16le(bytes, 0);
   if ((version === 4 || version === 5) && u32le(bytes, 4) === TEE_TDX && bytes.length >= QUOTE_LEAST)
     return keep(readQuote(bytes), (quote) => ({ kind: 'tdx-quote', quote }));
+  if (isHclReport(bytes)) return lookHcl(search, bytes, source);
+  if (isEventLog(bytes)) return keep(readEventLog(bytes), (log) => ({ kind: 'event-log', log }));
+  if (isAttest(bytes)) return keep(readAttest(bytes), (attest) => ({ kind: 'tpm-attest', attest }));
+  if (isBincodeQuote(bytes)) return keep(readBincodeQuote(bytes), (quote) => ({ kind: 'tpm-quote', quote }));
+  const signature = bytes[0] === 0 && bytes.length > 16 && bytes.length < 1024 ? readTpmSignature(bytes) : null;
+  if (signature?.ok === true) return keep(signature, (value) => ({ kind: 'tpm-signature', signature: value }));
   if (bytes.length === REPORT_SIZE && u32le(bytes, 0) < 256) return lookSnp(search, bytes, source);
   // As the guest device answers: status, size, 24 reserved bytes, then the report.
   if (bytes.length >= 32 + REPORT_SIZE && u32le(bytes, 0) === 0 && u32le(bytes, 4) === REPORT_SIZE)
@@ -130,6 +142,20 @@ function lookBinary(search: Search, bytes: Uint8Array, source: string): boolean 
     return true;
   }
   return false;
+}
+
+function lookHcl(search: Search, bytes: Uint8Array, source: string): true {
+  const hcl = readHclReport(bytes);
+  if (!hcl.ok) {
+    search.problems.push(hcl.error);
+    return true;
+  }
+  add(search, source, { kind: 'hcl-report', hcl: hcl.value });
+  if (hcl.value.platform !== 'snp') return true;
+  const report = readSnpReport(hcl.value.hardwareReport);
+  if (report.ok) add(search, source, { kind: 'snp-report', report: report.value, hcl: hcl.value });
+  else search.problems.push(report.error);
+  return true;
 }
 
 function isSnpVersion(bytes: Uint8Array): boolean {
@@ -213,7 +239,7 @@ function lookValue(search: Search, value: unknown, source: string, depth: number
   }
   if (!isObject(value)) return;
   const join = source.includes(': ') ? '.' : ': ';
-  const done = lookCollateralWrapper(search, value, source);
+  const done = new Set([...lookCollateralWrapper(search, value, source), ...lookQuoteWrapper(search, value, source)]);
   for (const [name, member] of Object.entries(value)) {
     if (!done.has(name))
       lookValue(search, member, `${source}${join}${name.replace(/[^\x21-\x7e]/g, '?').slice(0, 40)}`, depth + 1);
@@ -249,4 +275,26 @@ function lookCollateralWrapper(search: Search, value: Readonly<Record<string, un
     done.add(`${name}_signature`);
   }
   return done;
+}
+
+/** `{"message": …, "signature": …, "pcrs": […]}`: a TPM quote, as Trustee and Azure's tools write it. */
+function lookQuoteWrapper(search: Search, value: Readonly<Record<string, unknown>>, source: string): Set<string> {
+  const [message, signature] = [bytesOf(value['message']), bytesOf(value['signature'])];
+  if (message === undefined || signature === undefined || !isAttest(message)) return new Set();
+  const pcrs = Array.isArray(value['pcrs']) ? value['pcrs'].slice(0, 33).map(bytesOf) : [];
+  const values = pcrs.filter((one) => one !== undefined);
+  const quote = joinQuote(message, signature, values);
+  if (values.length !== pcrs.length) {
+    search.problems.push({ code: 'quote-wrapper-invalid', message: 'a PCR value is neither hex nor base64' });
+  } else if (quote.ok) add(search, source, { kind: 'tpm-quote', quote: quote.value });
+  else search.problems.push(quote.error);
+  return new Set(['message', 'signature', 'pcrs']);
+}
+
+function bytesOf(value: unknown): Uint8Array | undefined {
+  if (typeof value === 'string') return value.length > 8192 ? undefined : (fromHex(value) ?? fromBase64(value));
+  if (!Array.isArray(value) || value.length > 4096) return undefined;
+  return value.every((one) => typeof one === 'number' && Number.isInteger(one) && one >= 0 && one <= 255)
+    ? Uint8Array.from(value as readonly number[])
+    : undefined;
 }

@@ -103,7 +103,11 @@ function passedText(passed: readonly Check[], width: number, paint: Paint): stri
 }
 
 function claimText(name: string, claim: Claim, width: number): string[] {
-  return labelled(name, claimLine(claim), width, 20);
+  if (name !== 'pcrs' || typeof claim !== 'object' || claim === null || Array.isArray(claim))
+    return labelled(name, claimLine(claim), width, 20);
+  // One a line; those that were never extended say nothing.
+  const used = Object.entries(claim).filter(([, value]) => !/^(0+|f+)$/.test(String(value)));
+  return used.flatMap(([pcr, value]) => labelled(`PCR ${pcr}`, claimLine(value), width, 20));
 }
 
 /** Flags that are off are left out; numbers and texts are not. */

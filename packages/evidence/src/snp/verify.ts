@@ -3,7 +3,7 @@ import { hex } from '@airlock/core/bytes.ts';
 import { isZero, sameBytes } from '../bytes.ts';
 import { type Appraisal, type Checklist, type Claim, createChecklist, verdictOf } from '../check.ts';
 import type { Crypto } from '../crypto.ts';
-import { checkMeasurement, checkNonce } from '../expectations.ts';
+import { checkMeasurement, checkNonce, checkRuntimeData } from '../expectations.ts';
 import { type Certificate, keyOf } from '../x509/certificate.ts';
 import { checkChain, type TrustedRoot } from '../x509/chain.ts';
 import type { RevocationList } from '../x509/crl.ts';
@@ -22,8 +22,8 @@ export interface SnpInput {
   readonly asOf: number;
   /** At most 64 bytes; REPORT_DATA must be it, filled up with zeros. */
   readonly nonce?: Uint8Array;
-  /** REPORT_DATA is bound to something else (Azure's runtime data): the nonce is not looked for here. */
-  readonly reportDataIsBound?: boolean;
+  /** Azure’s runtime data, which REPORT_DATA must be the digest of; the nonce is then in the TPM’s quote. */
+  readonly runtimeData?: Uint8Array;
   readonly requirements?: SnpRequirements;
   /** Check ids whose failure is not to reject. */
   readonly allowed?: ReadonlySet<string>;
@@ -264,7 +264,9 @@ function checkPolicy(list: Checklist, report: SnpReport): void {
 function checkExpectations(list: Checklist, input: SnpInput): void {
   const { report, nonce } = input;
   const where = { field: 'REPORT_DATA', bytes: [0x50, 0x90] as const };
-  if (input.reportDataIsBound !== true) checkNonce(list, nonce, report.reportData, where);
+  if (input.runtimeData !== undefined)
+    checkRuntimeData(list, input.crypto, input.runtimeData, report.reportData, where);
+  if (input.runtimeData === undefined || nonce !== undefined) checkNonce(list, nonce, report.reportData, where);
   checkMeasurement(list, input.requirements?.measurements, report.measurement, {
     field: 'MEASUREMENT',
     bytes: [0x90, 0xc0],

@@ -4,8 +4,10 @@ import type { Result } from '@airlock/core/result.ts';
 import { concat, fromHex, isZero, latin1, sameBytes } from '../bytes.ts';
 import { type Appraisal, type Checklist, type Claim, createChecklist, verdictOf } from '../check.ts';
 import type { Crypto } from '../crypto.ts';
-import { checkMeasurement, checkNonce } from '../expectations.ts';
+import { checkMeasurement, checkNonce, checkRuntimeData } from '../expectations.ts';
 import { timeText } from '../time.ts';
+import { type EventLog, replay } from '../tpm/event-log.ts';
+import { ranges } from '../tpm/ranges.ts';
 import { type Certificate, keyOf, readCertificate } from '../x509/certificate.ts';
 import { type ChainInput, checkChain, type TrustedRoot } from '../x509/chain.ts';
 import type { RevocationList } from '../x509/crl.ts';
@@ -32,11 +34,13 @@ export interface TdxInput {
   readonly revocationLists?: readonly RevocationList[];
   /** Of any platforms; those of this one are picked. */
   readonly collateral?: readonly (TcbInfo | QeIdentity)[];
+  /** Logs of this boot, in the form of CCEL: register 1 is RTMR 0. */
+  readonly eventLogs?: readonly EventLog[];
   readonly asOf: number;
   /** At most 64 bytes; REPORTDATA must be it, filled up with zeros. */
   readonly nonce?: Uint8Array;
-  /** REPORTDATA is bound to something else (Azure's runtime data): the nonce is not looked for here. */
-  readonly reportDataIsBound?: boolean;
+  /** Azure’s runtime data, which REPORT_DATA must be the digest of; the nonce is then in the TPM’s quote. */
+  readonly runtimeData?: Uint8Array;
   /** Any of these as MRTD. */
   readonly measurements?: readonly Uint8Array[];
   readonly allowed?: ReadonlySet<string>;
@@ -83,6 +87,7 @@ export function verifyTdx(input: TdxInput): Appraisal {
     }
   }
   checkTd(list, input);
+  for (const log of input.eventLogs ?? []) checkEventLog(list, input, log);
   return {
     kind: 'intel-tdx',
     title: `Intel TDX quote, version ${quote.version}, TD ${quote.generation}`,
@@ -187,10 +192,23 @@ function checkTd(list: Checklist, input: TdxInput): void {
   if (unknown.length > 0) {
     list.note('tdx.attributes', { expected: 'zero', found: `bits that are not known: ${unknown.join(', ')}`, where });
   }
-  if (input.reportDataIsBound !== true) {
-    checkNonce(list, input.nonce, td.reportData, { field: 'REPORTDATA', bytes: [td.at + 520, td.at + 584] });
-  }
+  const dataAt = { field: 'REPORTDATA', bytes: [td.at + 520, td.at + 584] as const };
+  const { runtimeData, nonce } = input;
+  if (runtimeData !== undefined) checkRuntimeData(list, input.crypto, runtimeData, td.reportData, dataAt);
+  if (runtimeData === undefined || nonce !== undefined) checkNonce(list, nonce, td.reportData, dataAt);
   checkMeasurement(list, input.measurements, td.mrTd, { field: 'MRTD', bytes: [td.at + 136, td.at + 184] });
+}
+
+/** RTMRs that the log does not extend must be as they began. Intel GHCI 1.5, CCEL: register 0 is MRTD, 1 to 4 RTMR 0 to 3. */
+function checkEventLog(list: Checklist, { crypto, quote }: TdxInput, log: EventLog): void {
+  const registers = replay(crypto, log, 'sha384');
+  const zero = new Uint8Array(48);
+  const wrong = quote.td.rtmrs.flatMap((value, i) => (sameBytes(registers.get(i + 1) ?? zero, value) ? [] : [i]));
+  list.check('tdx.event-log', wrong.length === 0, {
+    expected: 'RTMR 0 to 3 as quoted',
+    found: wrong.length === 0 ? `the same, after ${log.events.length} events` : `other values of RTMR ${ranges(wrong)}`,
+    where: { field: 'RTMR', bytes: [quote.td.at + 328, quote.td.at + 520] },
+  });
 }
 
 function claimsOf(quote: TdxQuote, pck: Pck | null, findings: TcbFindings): Record<string, Claim> {
