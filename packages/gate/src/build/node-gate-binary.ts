@@ -8,6 +8,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -98,9 +99,21 @@ export async function buildGate(options: { readonly cache?: string } = {}): Prom
   if (!existsSync(path)) {
     const made = await compile(bundle.value, tree, library, path, folder);
     if (!made.ok) return made;
+    forgetOlder(folder, path);
     return describe(path, false);
   }
   return describe(path, true);
+}
+
+/** The newest few stay: other checkouts use the same cache. */
+function forgetOlder(folder: string, made: string): void {
+  const others = readdirSync(folder)
+    .filter((name) => /^gate-[0-9a-f]{32}$/.test(name))
+    .map((name) => join(folder, name))
+    .filter((path) => path !== made)
+    .map((path) => ({ path, since: statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0 }))
+    .sort((a, b) => b.since - a.since);
+  for (const { path } of others.slice(4)) rmSync(path, { force: true });
 }
 
 function describe(path: string, cached: boolean): Result<GateBinary> {
