@@ -17,13 +17,15 @@ export function asciiText(bytes: Uint8Array): string {
   return text;
 }
 
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
+
 export function hexByte(byte: number): string {
-  return byte.toString(16).padStart(2, '0');
+  return HEX[byte] ?? byte.toString(16).padStart(2, '0');
 }
 
 export function hex(bytes: Uint8Array): string {
   let text = '';
-  for (const byte of bytes) text += hexByte(byte);
+  for (let i = 0; i < bytes.length; i++) text += HEX[bytes[i] ?? 0];
   return text;
 }
 

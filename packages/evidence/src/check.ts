@@ -50,18 +50,15 @@ export interface Checklist {
 export function createChecklist(allowed: ReadonlySet<string> = new Set()): Checklist {
   const checks: Check[] = [];
   const add = (id: CheckId, status: CheckStatus, detail: CheckDetail): void => {
-    const { subject, expected, found, where, hint } = detail;
-    const { hint: usual } = CHECKS[id];
-    const said = hint ?? usual;
-    checks.push({
-      id,
-      status,
-      ...(subject === undefined ? {} : { subject }),
-      expected,
-      found,
-      ...(where === undefined ? {} : { where }),
-      ...(status === 'passed' || status === 'noted' || said === undefined ? {} : { hint: said }),
-    });
+    const { subject, expected, found, where } = detail;
+    const check: { -readonly [K in keyof Check]: Check[K] } =
+      subject === undefined ? { id, status, expected, found } : { id, status, subject, expected, found };
+    if (where !== undefined) check.where = where;
+    if (status !== 'passed' && status !== 'noted') {
+      const hint = detail.hint ?? CHECKS[id].hint;
+      if (hint !== undefined) check.hint = hint;
+    }
+    checks.push(check);
   };
   return {
     checks,

@@ -25,8 +25,18 @@ export function momentOf(
   return moment.getUTCDate() === day ? moment.getTime() : undefined;
 }
 
+/** The same few dates of certificates are written again and again. */
+const written = new Map<number, string>();
+const WRITTEN_LIMIT = 64;
+
 /** `2026-11-20`, with the time where it is not midnight: `2026-11-20T22:21:30Z`. */
 export function timeText(moment: number): string {
-  const text = new Date(moment).toISOString();
-  return text.endsWith('T00:00:00.000Z') ? text.slice(0, 10) : text.replace(/\.\d+Z$/, 'Z');
+  let text = written.get(moment);
+  if (text === undefined) {
+    const whole = new Date(moment).toISOString();
+    text = whole.endsWith('T00:00:00.000Z') ? whole.slice(0, 10) : whole.replace(/\.\d+Z$/, 'Z');
+    if (written.size >= WRITTEN_LIMIT) written.clear();
+    written.set(moment, text);
+  }
+  return text;
 }

@@ -15,7 +15,10 @@ export function tcbLayout(product: SnpProduct): Tcb {
 }
 
 export function readTcb(raw: Uint8Array, product: SnpProduct): Tcb {
-  return Object.fromEntries(Object.entries(tcbLayout(product)).map(([part, at]) => [part, raw[at] ?? 0]));
+  const at = (index: number) => raw[index] ?? 0;
+  return product === 'Turin'
+    ? { fmc: at(0), bootloader: at(1), tee: at(2), snp: at(3), microcode: at(7) }
+    : { bootloader: at(0), tee: at(1), snp: at(6), microcode: at(7) };
 }
 
 /** Parts of `tcb` below `floor`, in words; parts that `tcb` does not have count as 0. */
