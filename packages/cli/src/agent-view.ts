@@ -96,7 +96,18 @@ function eventParts(event: Event): { word: string; colour?: Colour; device: stri
         word: 'violation',
         colour: 'red',
         device: event.device,
-        what: event.rule === '' ? event.detail : `${event.detail} (rule ${event.rule})`,
+        what: [
+          ...(event.violation === undefined ? [] : [`${event.violation}: `]),
+          event.rule === '' ? event.detail : `${event.detail} (rule ${event.rule})`,
+          ...(event.answer === undefined ? [] : [`; answered with ${event.answer.join(', ')}`]),
+        ].join(''),
+      };
+    case 'response':
+      return {
+        word: 'response',
+        colour: colourOf(event.outcome.status),
+        device: event.device,
+        what: `${event.action} for ${event.violation}: ${outcomeText(event.outcome)}`,
       };
   }
 }
@@ -120,6 +131,8 @@ function stepText(step: Step): string {
       return step.value ? 'authorize' : 'withdraw authorization';
     case 'remove':
       return `take ${step.node} off its bus`;
+    case 'reset':
+      return `reset ${step.node}`;
     case 'sysctl':
       return `${step.name} = ${step.value}`;
     default:
@@ -174,6 +187,8 @@ export function statusText(status: Status, terminal: boolean): string {
   if (failed.length > 0) parts.push(section('Does not hold', failed, paint));
   const holes = notHolding(status, 'not-enforceable');
   if (holes.length > 0) parts.push(section('Holes that this kernel leaves', holes, paint));
+  if (status.holds.length > 0)
+    parts.push(section('Kept out because they misbehaved', status.holds.map(holdText), paint));
   if (status.grants.length > 0) parts.push(section('Grants and blocks', status.grants.map(grantText), paint));
   if (status.problems.length > 0) parts.push(section('Problems', status.problems.map(formatProblem), paint));
   if (status.lostEvents > 0) parts.push(`${status.lostEvents} events did not reach the log.`);
@@ -196,7 +211,18 @@ function headline(status: Status, paint: Paint): string {
     ? paint('Enforcing', 'green')
     : paint(`Only watching (mode ${safe(status.mode ?? '?')})`, 'yellow');
   const hears = status.uevents === 'polling' ? ', looks every few seconds (no uevents)' : '';
-  return `${state}: policy ${policy}${kernel}${hears}`;
+  const found = foundText(status.found);
+  return `${state}: policy ${policy}${kernel}${hears}${found === '' ? '' : `\n${paint(found, 'yellow')}`}`;
+}
+
+/** One line: what stood open between the gate and the agent. */
+function foundText(found: Status['found']): string {
+  const [first, ...more] = found;
+  if (first === undefined) return '';
+  const left = found.filter(({ corrected }) => !corrected).length;
+  const others = more.length === 0 ? '' : `, and ${more.length} more`;
+  const state = left === 0 ? 'put right' : `${left} of ${found.length} still so`;
+  return safe(`Between gate and agent: ${first.device}: ${cut(first.what, 100)}${others}; ${state}.`);
 }
 
 /** One line a device; what many devices share is said once. */
@@ -232,6 +258,18 @@ function grantText(grant: Status['grants'][number]): string {
           : 'until reboot';
   const what = grant.kind === 'block' ? 'blocked' : `granted ${grant.level}`;
   return `${grant.device}: ${what}, ${until}${grant.present ? '' : ' (not there now)'}`;
+}
+
+function holdText(hold: Status['holds'][number]): string {
+  const age = hold.age === null ? '' : `, ${formatDuration(hold.age)} ago`;
+  const until =
+    hold.action === 'remove' || hold.action === 'halt'
+      ? 'until revoked'
+      : hold.action === 'quarantine'
+        ? 'until it goes away or is revoked'
+        : 'until it goes away or is allowed';
+  const gone = hold.present ? '' : ' (not there now)';
+  return `${hold.device}${gone}: ${hold.action}, ${hold.violation} (${hold.detail})${age}; ${until}: airlock allow ${hold.device} --revoke`;
 }
 
 function section(title: string, lines: readonly string[], paint: Paint): string {

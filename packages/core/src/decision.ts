@@ -24,6 +24,7 @@ export const REASON_CODES = [
   'external-failed', // the external engine was wrong, slow or crashed: denied
   'operator-granted', // an operator's grant within what the rule allows
   'operator-blocked', // an operator's block
+  'withheld', // it misbehaved, and the policy's `on` section keeps it out until it goes away or an operator revokes that
   'fallback-boot-critical', // no usable policy: built-in fallback for what the machine needs to boot
   'fallback-denied', // no usable policy: everything else
 ] as const;

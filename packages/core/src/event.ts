@@ -21,7 +21,23 @@ export type EventBody =
       readonly until: string | null;
       readonly result: string;
     }
-  | { readonly kind: 'violation'; readonly device: string; readonly rule: string; readonly detail: string }
+  | {
+      readonly kind: 'violation';
+      readonly device: string;
+      readonly rule: string;
+      readonly detail: string;
+      /** Its name in a policy's `on` section, where it has one. */
+      readonly violation?: string;
+      /** What the policy answers it with; a `response` follows for each but `log`. */
+      readonly answer?: readonly string[];
+    }
+  | {
+      readonly kind: 'response';
+      readonly device: string;
+      readonly violation: string;
+      readonly action: string;
+      readonly outcome: Outcome;
+    }
   | { readonly kind: 'handed-over'; readonly to: string; readonly milliseconds: number }
   | {
       readonly kind: 'agent-started';

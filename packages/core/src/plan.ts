@@ -32,6 +32,8 @@ export type Step =
   | { readonly kind: 'authorize'; readonly device: string; readonly node: string; readonly value: boolean }
   /** Take a PCI function off the bus. */
   | { readonly kind: 'remove'; readonly device: string; readonly node: string }
+  /** Reset a PCI function by itself, with no driver on it: /sys/bus/pci/devices/NODE/reset. */
+  | { readonly kind: 'reset'; readonly device: string; readonly node: string }
   /** A kernel switch: /proc/sys/kernel/modules_disabled. */
   | { readonly kind: 'sysctl'; readonly name: string; readonly value: string };
 

@@ -2,7 +2,7 @@
  * Steps into effects. Every step is read back: what the kernel answers to a write is never taken for the truth
  * (`drivers_probe` answers success where nothing was bound), and a step whose effect already holds writes nothing.
  */
-import { asciiText } from '@airlock/core/bytes.ts';
+import { asciiText, readLe } from '@airlock/core/bytes.ts';
 import type { Outcome, Plan, Step } from '@airlock/core/plan.ts';
 import type { Result } from '@airlock/core/result.ts';
 import type { Commands } from '@airlock/linux/commands.ts';
@@ -87,6 +87,8 @@ async function applyStep(step: Exclude<Step, { kind: 'load' }>, hands: Hands): P
       return authorize(step.node, step.value, hands.files);
     case 'remove':
       return remove(step.node, hands.files);
+    case 'reset':
+      return reset(step.node, hands.files);
     case 'sysctl':
       return sysctl(step.name, step.value, hands.files);
   }
@@ -280,6 +282,37 @@ async function remove(node: string, files: Files): Promise<Outcome> {
     evidence: { path, value: '(still there)' },
     because: written.ok ? 'the kernel took the request and kept the device' : written.error.message,
   };
+}
+
+/**
+ * What can be read back of a reset is that the function answers with the vendor id that it had. A driver on it is left
+ * alone, and so is the function: most drivers do not live through a reset under them.
+ */
+async function reset(node: string, files: Files): Promise<Outcome> {
+  const property = `${node} reset`;
+  if (!isName(node)) return badName(property, node);
+  const folder = `/sys/bus/pci/devices/${node}`;
+  const driver = await boundDriver(files, 'pci', node);
+  if (driver === undefined) {
+    return { property, status: 'failed', evidence: { path: folder, value: '(device gone)' }, because: 'it has gone' };
+  }
+  if (!driver.ok || driver.value !== null) {
+    const because = driver.ok ? `${driver.value} is still bound` : driver.error.message;
+    return { property, status: 'failed', because };
+  }
+  const written = await files.write(`${folder}/reset`, '1');
+  if (!written.ok && written.error.code === 'file-missing') {
+    const because = 'the kernel knows no way to reset this function alone; taking its driver off ends what it does';
+    return { property, status: 'not-enforceable', evidence: { path: `${folder}/reset`, value: '(missing)' }, because };
+  }
+  if (!written.ok) return { property, status: 'failed', because: written.error.message };
+  const wanted = await readText(files, `${folder}/vendor`);
+  const config = await files.readAt(`${folder}/config`, 0, 2);
+  const vendor = config.ok ? `0x${readLe(config.value, 0, 2)?.toString(16).padStart(4, '0') ?? ''}` : undefined;
+  const evidence = { path: `${folder}/config`, value: vendor ?? '(unreadable)' };
+  return wanted?.ok && vendor === wanted.value
+    ? { property, status: 'enforced', evidence }
+    : { property, status: 'failed', evidence, because: 'after the reset it does not answer with its ids' };
 }
 
 async function sysctl(name: string, value: string, files: Files): Promise<Outcome> {

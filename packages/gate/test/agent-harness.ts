@@ -6,11 +6,13 @@ import { type FakeCommands, fakeCommands } from '@airlock/linux/fake-commands.ts
 import { compilePolicy } from '@airlock/policy/compile.ts';
 import { decodePolicy } from '@airlock/policy/decode.ts';
 import { parseSources } from '@airlock/policy/node-source.ts';
+import type { Policy } from '@airlock/policy/policy.ts';
 import { type Agent, makeAgent } from '../src/agent/agent.ts';
 import type { Answer } from '../src/agent/control-protocol.ts';
 import { openDecisionLog } from '../src/agent/decision-log.ts';
 import { readEarlier } from '../src/agent/earlier.ts';
 import { type Judge, judgeBy } from '../src/agent/judge.ts';
+import { POWER_OFF } from '../src/agent/power.ts';
 import type { Status } from '../src/agent/status.ts';
 import type { FakeMachine } from './agent-fake-machine.ts';
 
@@ -35,10 +37,14 @@ rules:
 `;
 
 export function judgeOf(text: string): Judge {
+  return judgeBy(compilePolicy(policyOf(text)), {}, null);
+}
+
+export function policyOf(text: string): Policy {
   const { policy, problems } = decodePolicy(parseSources([{ file: 'policy.yaml', text }]).documents);
   assert.deepEqual(problems, []);
   assert.ok(policy);
-  return judgeBy(compilePolicy(policy), {}, null);
+  return policy;
 }
 
 export interface Harness {
@@ -54,18 +60,21 @@ export interface Harness {
 
 export async function startAgent(
   machine: FakeMachine,
-  options: { policy?: string; judge?: Judge; enforcing?: boolean; gap?: number } = {},
+  options: { policy?: string; judge?: Judge; enforcing?: boolean; gap?: number; poll?: number } = {},
 ): Promise<Harness> {
   const enforcing = options.enforcing ?? true;
   const log = await openDecisionLog(machine.files, () => 1_700_000_000_000);
   const events: Event[] = [];
   log.listen((event) => void events.push(event));
-  const commands = fakeCommands({ modprobe: () => ({}) });
+  const commands = fakeCommands({ modprobe: () => ({}), poweroff: () => ({ status: 1, stderr: 'a fake' }) });
+  const text = options.policy ?? POLICY;
   const agent = makeAgent({
     hands: { files: machine.files, commands, modprobe: ['modprobe'] },
-    judge: options.judge ?? judgeOf(options.policy ?? POLICY),
+    judge: options.judge ?? judgeOf(text),
     enforcing,
     whyNot: 'it only watches',
+    on: policyOf(text).on,
+    powerOff: POWER_OFF,
     wait: async () => undefined,
     incarnation: async (device) => {
       const inode = machine.incarnations.get(device.path);
@@ -78,6 +87,8 @@ export async function startAgent(
     mode: 'enforce',
     policy: ['policy.yaml'],
     gap: options.gap ?? 1,
+    // Where a test does not ask for polls there are none within its time.
+    poll: options.poll ?? 60_000,
   });
   await agent.start();
   return {

@@ -42,6 +42,29 @@ export function nodeFiles(options: NodeFilesOptions = {}): Files {
     });
   }
 
+  /** Paths whose earlier read the kernel still holds, with how many. */
+  const stuck = new Map<string, number>();
+
+  /** As `timed`, but what is still held from before is not asked again: each time would cost another thread. */
+  async function timedRead<T>(path: string, work: () => Promise<Result<T>>): Promise<Result<T>> {
+    if (stuck.has(path)) return fail('file-timeout', `${path}: an earlier read is still not answered`);
+    let over = false;
+    const working = work().finally(() => {
+      over = true;
+    });
+    const result = await timed(path, () => working);
+    if (!over) {
+      stuck.set(path, (stuck.get(path) ?? 0) + 1);
+      const end = () => {
+        const left = (stuck.get(path) ?? 1) - 1;
+        if (left === 0) stuck.delete(path);
+        else stuck.set(path, left);
+      };
+      void working.then(end, end);
+    }
+    return result;
+  }
+
   /** Runs `work`, gives up after the time limit. The thread that the kernel holds is left behind. */
   async function timed<T>(path: string, work: () => Promise<Result<T>>): Promise<Result<T>> {
     let timer: NodeJS.Timeout | undefined;
@@ -90,16 +113,18 @@ export function nodeFiles(options: NodeFilesOptions = {}): Files {
 
   return {
     read: (path, limit = READ_LIMIT) =>
-      timed(path, () =>
+      timedRead(path, () =>
         opened(path, constants.O_RDONLY, async (handle) => {
           const bytes = await readUpTo(handle, 0, limit + 1);
           return bytes.length > limit ? fail('file-too-large', `${path}: more than ${limit} bytes`) : ok(bytes);
         }),
       ),
     readAt: (path, offset, length) =>
-      timed(path, () => opened(path, constants.O_RDONLY, async (handle) => ok(await readUpTo(handle, offset, length)))),
-    list: (path) => timed(path, async () => ok((await readdir(at(path))).sort())),
-    link: (path) => timed(path, async () => ok(await readlink(at(path)))),
+      timedRead(path, () =>
+        opened(path, constants.O_RDONLY, async (handle) => ok(await readUpTo(handle, offset, length))),
+      ),
+    list: (path) => timedRead(path, async () => ok((await readdir(at(path))).sort())),
+    link: (path) => timedRead(path, async () => ok(await readlink(at(path)))),
     write: (path, data, offset = 0) =>
       timed(path, async () => {
         const allowed = writable(path);

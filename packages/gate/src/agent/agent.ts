@@ -7,10 +7,10 @@ import { ok, type Result } from '@airlock/core/result.ts';
 import type { UeventSource } from '@airlock/transport/uevents.ts';
 import type { Request } from './control-protocol.ts';
 import type { DecisionLog } from './decision-log.ts';
-import { type KeeperParts, startKeeper } from './keeper.ts';
+import { ASKED, type KeeperParts, startKeeper } from './keeper.ts';
 import { operate } from './operator.ts';
 import { startSeizing } from './seize.ts';
-import { deviceStatuses, grantStatuses, type Status } from './status.ts';
+import { deviceStatuses, grantStatuses, holdStatuses, type Status } from './status.ts';
 import { type Occasion, startTurns } from './turns.ts';
 
 export interface AgentParts extends Omit<KeeperParts, 'note' | 'seizedFrom'> {
@@ -19,10 +19,11 @@ export interface AgentParts extends Omit<KeeperParts, 'note' | 'seizedFrom'> {
   /** The policy's mode and files, for status. */
   readonly mode: string;
   readonly policy: readonly string[];
-  readonly whyNot: string;
   /** Milliseconds between turns in a storm, and between looks at everything when nothing happens. */
   readonly gap?: number;
   readonly sweep?: number;
+  /** Milliseconds between looks at what changes without an event. */
+  readonly poll?: number;
   /** After each turn: the agent is alive. */
   readonly alive?: () => void;
 }
@@ -44,6 +45,7 @@ export interface Agent {
 
 const GAP = 100;
 const SWEEP = 30_000;
+const POLL = 5000;
 /** setTimeout's own limit. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
@@ -56,6 +58,7 @@ export function makeAgent(parts: AgentParts): Agent {
     // Before the first look nothing is known, and everything would be seized.
     known: (device) => keeper.state.turns === 0 || keeper.knows(device),
     denied: (device) => keeper.denies(device),
+    blame: (device, driver) => keeper.blame(device, driver),
     note,
   });
   const turns = startTurns(turn, parts.gap ?? GAP, (failure) => {
@@ -64,6 +67,7 @@ export function makeAgent(parts: AgentParts): Agent {
   const operator = { keeper, hands: parts.hands, enforcing: parts.enforcing, whyNot: parts.whyNot, note };
   let sweep: NodeJS.Timeout | undefined;
   let expiry: NodeJS.Timeout | undefined;
+  let polling: NodeJS.Timeout | undefined;
   let sharedStatus: Promise<Result<Status>> | undefined;
 
   async function turn(occasion: Occasion): Promise<void> {
@@ -86,8 +90,22 @@ export function makeAgent(parts: AgentParts): Agent {
     expiry = setTimeout(() => turns.lookAgain('a grant ends'), wait);
   }
 
+  /** The next look is due some time after the last has ended, however long that took. */
+  function pollLater(): void {
+    polling = setTimeout(() => {
+      void turns
+        .between(async () => {
+          if (await keeper.poll()) await turn({ removed: new Set(), reasons: ['poll'], count: 1 });
+          return ok(undefined);
+        })
+        .then((polled) => {
+          if (polled.ok || polled.error.code !== 'agent-stopping') pollLater();
+        });
+    }, parts.poll ?? POLL);
+  }
+
   function report(): Status {
-    const { inventory, enforcements, machine, uptime, problems } = keeper.state;
+    const { inventory, enforcements, machine, uptime, problems, found } = keeper.state;
     return {
       version: 1,
       from: 'agent',
@@ -99,6 +117,8 @@ export function makeAgent(parts: AgentParts): Agent {
       devices: deviceStatuses(enforcements, inventory),
       machine,
       grants: grantStatuses(keeper.grants, inventory, uptime),
+      holds: holdStatuses(keeper.holds, inventory, uptime),
+      found,
       problems:
         log.lost.count === 0
           ? problems
@@ -111,7 +131,7 @@ export function makeAgent(parts: AgentParts): Agent {
     // Who asks while another waits for the same look gets the same answer.
     sharedStatus ??= turns.between(async () => {
       sharedStatus = undefined;
-      await turn({ removed: new Set(), reasons: ['status'], count: 1 });
+      await turn({ removed: new Set(), reasons: [ASKED], count: 1 });
       return ok(report());
     });
     const shared = sharedStatus;
@@ -142,7 +162,9 @@ export function makeAgent(parts: AgentParts): Agent {
         await turn({ removed: new Set(), reasons: ['start'], count: 1 });
         return ok(undefined);
       });
-      if (first.ok) sweep = setInterval(() => turns.lookAgain('sweep'), parts.sweep ?? SWEEP);
+      if (!first.ok) return;
+      sweep = setInterval(() => turns.lookAgain('sweep'), parts.sweep ?? SWEEP);
+      pollLater();
     },
     async answer(request) {
       if (request.verb === 'status') return status();
@@ -163,7 +185,9 @@ export function makeAgent(parts: AgentParts): Agent {
       parts.source.close();
       clearInterval(sweep);
       clearTimeout(expiry);
+      clearTimeout(polling);
       await turns.close();
+      clearTimeout(polling);
       await seizing.rest();
       note({ kind: 'agent-stopped', because });
       await log.flush();

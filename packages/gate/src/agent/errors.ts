@@ -18,6 +18,8 @@ export const AGENT_ERRORS = {
   'device-changed': 'Another device stands there now than the one that was asked for; nothing was done.',
   'device-has-children': 'Other devices sit behind this one and would go with it; nothing was done.',
   'device-stays': 'The device could not be taken off its bus; it is blocked.',
+  'device-quarantined':
+    'The device misbehaved and is in quarantine; airlock allow DEVICE --revoke lifts that, and nothing else does.',
   'duration-malformed': 'A duration is a number with a unit, such as 90s, 10m, 2h or 1d.',
   'grant-exceeds-policy':
     'The policy does not let an operator raise this device; the message names the rule and what it would need.',
@@ -25,6 +27,9 @@ export const AGENT_ERRORS = {
   'grant-not-kept': 'The grant could not be written down where it has to survive; it was not made.',
   'grants-too-many': 'There are as many grants as the agent keeps; revoke some.',
   'grant-missing': 'There is neither a grant nor a block for this device.',
+  'hold-malformed':
+    'The file of devices in quarantine does not have its form; what was withheld at the last enforcement stays out.',
+  'holds-too-many': 'As many devices are held as the agent can write down; this one is held until the agent restarts.',
   'clock-unreadable': 'The time since boot or the boot id could not be read; timed grants do not count.',
   'agent-without-policy': 'There is no policy: none was named, and the gate left none in /run/airlock.',
 } as const satisfies ErrorCatalogue;

@@ -10,6 +10,7 @@ import type { Enforcement, Outcome } from '@airlock/core/plan.ts';
 import { ok, type Problem, type Result } from '@airlock/core/result.ts';
 import { readInventory } from '@airlock/linux/inventory.ts';
 import { fingerprintOf, type Grant, matchFingerprint } from '@airlock/policy/grant.ts';
+import type { Policy, Violation } from '@airlock/policy/policy.ts';
 import type { Hands } from '../apply.ts';
 import { type Enforced, enforce } from '../enforce.ts';
 import { changesBetween } from './changes.ts';
@@ -18,10 +19,16 @@ import { contradictions } from './contradictions.ts';
 import type { Earlier } from './earlier.ts';
 import { loadGrants, saveGrants, savePermanentGrants } from './grant-store.ts';
 import { completeFingerprints, endByDeparture, endByTime, type GrantRecord, nextEnd } from './grants.ts';
-import { type Judge, type Judgement, withoutSilent } from './judge.ts';
+import type { Judge, Judgement } from './judge.ts';
 import { knownFacts } from './known-facts.ts';
+import { heldReads, identityChanges, isCertain, needsReset, offencesOf, statusTrouble } from './offence.ts';
+import { unanswered } from './respond.ts';
+import { type Responder, startResponder } from './responder.ts';
+import { APART_MS, startSilence } from './silence.ts';
 import { STATE } from './state.ts';
+import type { Found } from './status.ts';
 import type { Occasion } from './turns.ts';
+import { readVitals } from './vitals.ts';
 
 export interface KeeperParts {
   readonly hands: Hands;
@@ -37,6 +44,12 @@ export interface KeeperParts {
   readonly disableModules: boolean;
   /** What the gate, or an agent before us, left. */
   readonly earlier: Earlier;
+  /** What the policy wants done about devices that misbehave. */
+  readonly on: Policy['on'];
+  /** Why nothing is changed, where that is so. */
+  readonly whyNot: string;
+  /** The program that switches the machine off; null where none may be run. */
+  readonly powerOff: readonly string[] | null;
   /** The driver that was taken off a device before anybody looked at it, told once. */
   readonly seizedFrom?: (device: string) => string | undefined;
 }
@@ -50,15 +63,25 @@ export interface KeeperState {
   /** What keeps the agent from its work now: an unreadable inventory, grants that could not be written. */
   readonly problems: readonly Problem[];
   readonly turns: number;
+  /** What the first look found otherwise than the gate had left it. */
+  readonly found: readonly Found[];
 }
 
 export interface Keeper {
   readonly state: KeeperState;
+  /** Devices that are kept out because they misbehaved. */
+  readonly holds: Responder['holds'];
   readonly grants: readonly GrantRecord[];
   /** Reads the grants of this boot and those without an end. Before the first turn. */
   begin(): Promise<void>;
   /** `quick` false: what is seen to hold already is not enforced again. */
   turn(occasion: Occasion, quick: boolean): Promise<void>;
+  /** Reads what changes without an event, of connected devices only. True: a turn has something to do. */
+  poll(): Promise<boolean>;
+  /** A driver was bound to a device that is denied, and was taken off before any look. */
+  blame(device: string, driver: string): void;
+  /** An operator lets go of a device that misbehaved. */
+  release: Responder['release'];
   /** An inventory as of now, changing nothing. Codes: those of readInventory. */
   look(): Promise<Result<Inventory>>;
   /** What would be decided on it with these grants. */
@@ -76,10 +99,14 @@ export interface Keeper {
   nextEnd(): number | undefined;
 }
 
+/** The reason of a turn that an operator's question sets off. */
+export const ASKED = 'status';
+
 /** Reasons that lie outside the device, and may be gone with the next look. */
 const PASSING: ReadonlySet<Decision['reason']> = new Set([
   'platform-requirement-failed',
   'operator-blocked',
+  'withheld',
   'external-narrowed',
   'external-failed',
 ]);
@@ -100,11 +127,23 @@ export function startKeeper(parts: KeeperParts): Keeper {
   const problems = new Map<string, Problem>();
   const decided = new Map([...parts.earlier.decisions].map(([id, decision]) => [id, decisionKey(decision)]));
   const outcomes = new Map<string, string>();
-  const violations = new Map<string, string>();
+  const incarnations = new Map<string, string>();
+  const headers = new Map<string, string>();
+  const silence = startSilence();
+  let found: readonly Found[] = [];
+  /** What stayed undone when it was last tried. */
+  let undone: string | null = null;
   const steps = new Map<string, string>();
   const refused = new Map<string, Decision>();
-  const owed = new Map<string, number>();
   const facts = knownFacts(parts.earlier.decisions);
+  const responder = startResponder({
+    ...parts,
+    anew(device) {
+      for (const memory of [refused, headers]) memory.delete(device);
+      facts.forget(device);
+      silence.forget(device);
+    },
+  });
 
   /** A problem is said once, when it comes, and forgotten when it goes. */
   function trouble(key: string, problem: Problem | null): void {
@@ -135,7 +174,6 @@ export function startKeeper(parts: KeeperParts): Keeper {
     const result = await write(next);
     grants = next;
     refused.delete(about);
-    owed.delete(about);
     trouble('grants', result.run ?? result.kept);
     return result;
   }
@@ -160,21 +198,41 @@ export function startKeeper(parts: KeeperParts): Keeper {
       const same = there !== undefined && matchFingerprint(fingerprintOf(device), there).matches !== false;
       if (!same || occasion.removed.has(device.path)) gone.add(device.id);
     }
+    const before = new Map(incarnations);
+    incarnations.clear();
+    const changed: Device[] = [];
+    for (const device of now.devices) {
+      const was = before.get(device.id);
+      const is = await parts.incarnation(device);
+      if (is !== undefined) incarnations.set(device.id, is);
+      if (was === undefined || is === undefined) continue;
+      if (was !== is) gone.add(device.id);
+      else if (gone.has(device.id)) changed.push(device);
+    }
+    for (const { device: id, incarnation } of responder.holds) {
+      const there = present.get(id);
+      const is = incarnations.get(id);
+      const told = there === undefined || occasion.removed.has(there.path);
+      // An event may be of the one before it.
+      if (incarnation === undefined || is === undefined ? told : incarnation !== is) await responder.depart(id);
+    }
     for (const id of gone) {
-      for (const memory of [refused, owed, decided, outcomes, violations]) memory.delete(id);
+      for (const memory of [refused, decided, outcomes, headers]) memory.delete(id);
       facts.forget(id);
+      silence.forget(id);
+      responder.forget(id);
       for (const key of steps.keys()) if (key.startsWith(`${id} `)) steps.delete(key);
     }
     const changes = inventory === undefined ? parts.earlier.changes(now) : changesBetween(inventory, now);
     for (const change of changes) note(change);
+    // The kernel says that nothing left and nothing came: the device itself is another than it was.
+    for (const device of changed) {
+      const was = inventory?.devices.find(({ id }) => id === device.id);
+      const what = was === undefined ? [] : identityChanges(was, device);
+      if (what.length > 0) fileOnce(device.id, 'identity-change', `${what.join(', ')}, and it was never removed`);
+    }
 
     if (grants.some(({ kind }) => kind === 'once')) {
-      const incarnations = new Map<string, string>();
-      for (const { device: id } of grants) {
-        const device = present.get(id);
-        const incarnation = device === undefined ? undefined : await parts.incarnation(device);
-        if (incarnation !== undefined) incarnations.set(id, incarnation);
-      }
       // Before the first look nothing is known to have left: a device that is absent then has.
       if (inventory === undefined) for (const { device } of grants) if (!present.has(device)) gone.add(device);
       const { live, ended } = endByDeparture(grants, gone, incarnations);
@@ -182,36 +240,58 @@ export function startKeeper(parts: KeeperParts): Keeper {
     }
   }
 
-  /** Bound devices that are not as decided, told once for each way; and buses that bind by themselves again. */
+  function ruleOf(device: string): string {
+    return enforcements.find(({ decision }) => decision.device === device)?.decision.rule?.id ?? '';
+  }
+
+  /** For what happens and does not last: it is told and answered each time. */
+  function fileOnce(device: string, violation: Violation, detail: string): void {
+    responder.file({ device, violation, detail, rule: ruleOf(device) });
+    responder.clear(device, [violation]);
+  }
+
+  /** Devices that are not as decided, told once for each way; and buses that bind by themselves again. */
   function accuse(now: Inventory, judgement: Judgement): void {
+    const first = inventory === undefined;
     for (const [bus, on] of Object.entries(now.kernel.autoprobe)) {
       const kept = machine.some(({ property, status }) => status === 'enforced' && property.endsWith(` on ${bus}`));
-      if (on && enforcing && kept) {
-        note({ kind: 'violation', device: `bus:${bus}`, rule: '', detail: 'drivers_autoprobe was turned on' });
+      if (!on || !enforcing) continue;
+      if (kept) note({ kind: 'violation', device: `bus:${bus}`, rule: '', detail: 'drivers_autoprobe was turned on' });
+      else if (first && parts.earlier.decisions.size > 0) {
+        found = [...found, { device: `bus:${bus}`, what: 'it bound by itself', corrected: false }];
       }
     }
-    const before =
-      inventory === undefined
-        ? parts.earlier.decisions
-        : new Map(enforcements.map(({ decision }) => [decision.device, decision]));
+    const before = first
+      ? parts.earlier.decisions
+      : new Map(enforcements.map(({ decision }) => [decision.device, decision]));
     for (const [i, device] of now.devices.entries()) {
       const decision = refused.get(device.id) ?? judgement.seen[i];
       if (decision === undefined) continue;
       const was = before.get(device.id);
-      // A grant that ended or a block: the decision changed, and the device is as the one before it wanted.
-      const ours = was !== undefined && isConnected(was.level) && contradictions(device, was).length === 0;
+      const rule = decision.rule?.id ?? '';
       const seized = isConnected(decision.level) ? undefined : parts.seizedFrom?.(device.id);
-      const wrong = [
-        ...(seized === undefined ? [] : [`the kernel bound it to ${seized} before anybody decided on it`]),
-        ...(ours ? [] : contradictions(device, decision)),
-      ];
-      const detail = wrong.join('; ');
-      if (wrong.length > 0 && violations.get(device.id) !== detail) {
-        const when = inventory === undefined ? parts.earlier.interval(device.id) : '';
-        note({ kind: 'violation', device: device.id, rule: decision.rule?.id ?? '', detail: `${when}${detail}` });
+      const offences = offencesOf(device, decision, was);
+      if (seized !== undefined) {
+        const words = [`the kernel bound it to ${seized} before anybody decided on it`];
+        const again = offences.filter(({ violation }) => violation === 'driver-violation');
+        const detail = [...words, ...again.map((one) => one.detail)].join('; ');
+        offences.splice(0, offences.length, ...offences.filter((one) => !again.includes(one)));
+        offences.push({ device: device.id, violation: 'driver-violation', detail, rule });
       }
-      if (wrong.length > 0) violations.set(device.id, detail);
-      else violations.delete(device.id);
+      const trouble = needsReset(device);
+      // Nobody had decided on anything before an agent without a gate: what it finds is nobody's doing.
+      const answered = isCertain(device) && !(first && parts.earlier.decisions.size === 0);
+      for (const offence of offences) {
+        responder.file(offence, { when: first ? parts.earlier.interval(device.id) : '', answered });
+        if (first && parts.earlier.decisions.size > 0) {
+          found = [...found, { device: device.id, what: offence.detail, corrected: false }];
+        }
+      }
+      if (trouble !== undefined) {
+        responder.file({ device: device.id, violation: 'needs-reset', detail: trouble, rule });
+      }
+      if (offences.length === 0) responder.clear(device.id, ['driver-violation', 'feature-violation']);
+      hearSilence(device.id, 'attributes', heldReads(device));
       // What a bound device has shown of itself is not forgotten when it is unbound: it would be bound to look again.
       if (enforcing && isBound(device) && !isConnected(decision.level) && !PASSING.has(decision.reason)) {
         refused.set(device.id, decision);
@@ -219,13 +299,25 @@ export function startKeeper(parts: KeeperParts): Keeper {
     }
   }
 
+  function hearSilence(device: string, source: string, held: readonly string[]): void {
+    // Where not even the clock answers it is the machine, and no device is to blame.
+    if (uptime === null) return;
+    const confirmed = silence.hear(device, source, held.length > 0, uptime);
+    if (!silence.isSilent(device)) responder.clear(device, ['device-timeout']);
+    if (!confirmed) return;
+    const detail = `no answer to reads of ${held.slice(0, 4).join(', ')}, twice, at least ${APART_MS / 1000} s apart`;
+    responder.file({ device, violation: 'device-timeout', detail, rule: ruleOf(device) });
+  }
+
   async function judgeHeld(seen: Inventory, live: readonly Grant[]): Promise<Judgement> {
     const judgement = await judge(seen, live);
     const held = (decisions: readonly Decision[]) =>
-      decisions.map((decision, i) => {
-        const device = seen.devices[i];
-        return device?.id === decision.device ? facts.hold(device, decision, judgement['before-bind'][i]) : decision;
-      });
+      responder.withhold(
+        decisions.map((decision, i) => {
+          const device = seen.devices[i];
+          return device?.id === decision.device ? facts.hold(device, decision, judgement['before-bind'][i]) : decision;
+        }),
+      );
     return {
       'before-bind': held(judgement['before-bind']),
       'after-bind': held(judgement['after-bind']),
@@ -245,21 +337,28 @@ export function startKeeper(parts: KeeperParts): Keeper {
       disableModules: parts.disableModules,
       note: (event) => {
         if (event.kind === 'step') noteStep(event);
-        else note(event);
+        else if (event.kind === 'violation') {
+          const { device, rule, detail } = event;
+          responder.file({ device, rule, detail, violation: 'feature-violation' });
+        } else note(event);
       },
       look: async (probe) => {
         // Which serial ports and screens a device is behind is for people: they are shown what a look without act saw.
-        const read = await readInventory(files, { probe: probe && act, detail: act ? 'decision' : 'full' });
-        if (!read.ok) return read;
-        seenIds = new Set(read.value.devices.map(({ id }) => id));
-        if (fresh) await notice(read.value, occasion);
-        const seen = facts.complete(read.value);
-        const judgement = await judgeHeld(seen, withoutSilent(grants, seen, owed, uptime ?? 0));
-        judgements.set(seen, judgement);
-        denied = deniedBy(judgement);
-        if (fresh) accuse(seen, judgement);
-        fresh = false;
-        return ok(seen);
+        for (;;) {
+          const read = await readInventory(files, { probe: probe && act, detail: act ? 'decision' : 'full' });
+          if (!read.ok) return read;
+          seenIds = new Set(read.value.devices.map(({ id }) => id));
+          if (fresh) await notice(read.value, occasion);
+          const seen = facts.complete(read.value);
+          const judgement = await judgeHeld(seen, grants);
+          judgements.set(seen, judgement);
+          denied = deniedBy(judgement);
+          if (fresh) accuse(seen, judgement);
+          // What was done about it changes what there is to see, and to decide; it is not answered twice in a turn.
+          const answered = fresh && (await responder.answer(seen, uptime ?? 0));
+          fresh = false;
+          if (!answered) return ok(seen);
+        }
       },
       decide: (seen, phase) => {
         const judgement = judgements.get(seen);
@@ -267,6 +366,14 @@ export function startKeeper(parts: KeeperParts): Keeper {
         return judgement === undefined ? [] : act ? judgement[phase] : judgement.seen;
       },
     });
+  }
+
+  function isCorrected(device: string): boolean {
+    const bus = device.startsWith('bus:') ? ` on ${device.slice(4)}` : undefined;
+    if (bus !== undefined)
+      return machine.every(({ property, status }) => !property.endsWith(bus) || status === 'enforced');
+    const one = enforcements.find(({ decision }) => decision.device === device);
+    return one === undefined || one.outcomes.every(({ status }) => status !== 'failed');
   }
 
   /** Steps are repeated in every turn; said is only what came out differently than the last time. */
@@ -291,7 +398,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
   function record(result: Enforced): void {
     inventory = result.inventory;
     enforcements = result.enforcements;
-    machine = result.machine;
+    machine = [...result.machine, ...unanswered(parts.on)];
     for (const [device, decision] of result.refused) refused.set(device, decision);
     trouble('enforcement', result.problems[0] ?? null);
     const devices = new Map(inventory.devices.map((device) => [device.id, device]));
@@ -307,7 +414,9 @@ export function startKeeper(parts: KeeperParts): Keeper {
       outcomes.set(decision.device, said);
       // What was put right is told again if it comes again; what cannot be put right is told once.
       const device = devices.get(decision.device);
-      if (device === undefined || contradictions(device, decision).length === 0) violations.delete(decision.device);
+      if (device === undefined || contradictions(device, decision).length === 0) {
+        responder.clear(decision.device, ['driver-violation', 'feature-violation']);
+      }
     }
   }
 
@@ -327,7 +436,10 @@ export function startKeeper(parts: KeeperParts): Keeper {
 
   return {
     get state() {
-      return { inventory, enforcements, machine, uptime, problems: [...problems.values()], turns };
+      return { inventory, enforcements, machine, uptime, problems: [...problems.values()], turns, found };
+    },
+    get holds() {
+      return responder.holds;
     },
     get grants() {
       return grants;
@@ -337,6 +449,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
       const loaded = await loadGrants(files, boot);
       grants = loaded.grants;
       for (const problem of loaded.problems) note({ kind: 'policy-problem', problem });
+      trouble('holds-file', await responder.begin(boot, parts.earlier.decisions));
     },
     async turn(occasion, quick) {
       await readClock();
@@ -344,13 +457,57 @@ export function startKeeper(parts: KeeperParts): Keeper {
       await endGrants(timed.ended, timed.live, uptime === null ? 'the clock cannot be read' : 'its time is over');
       let result = await run(occasion, enforcing && quick, true);
       if (enforcing && !quick && result.ok && !settled(result.value)) {
-        result = await run(occasion, true, false);
+        const open = remains(result.value);
+        // Who only asks is told what could not be done the last time; the next sweep tries it again.
+        const asked = occasion.reasons.every((reason) => reason === ASKED);
+        if (!asked || open === null || open !== undone) result = await run(occasion, true, false);
+        undone = open;
+      }
+      // What binding showed is answered at once, and what answering showed in the next turn.
+      if (result.ok && (await responder.answer(result.value.inventory, uptime ?? 0))) {
+        result = await run(occasion, enforcing, false);
       }
       trouble('inventory', result.ok ? null : result.error);
-      if (result.ok) record(result.value);
+      if (result.ok) {
+        record(result.value);
+        if (await responder.finish(enforcements)) {
+          result = await run({ ...occasion, removed: new Set() }, false, true);
+          if (result.ok) record(result.value);
+        }
+        if (turns === 0) found = found.map((one) => ({ ...one, corrected: isCorrected(one.device) }));
+      }
+      trouble('holds', responder.problem);
       turns++;
       await persist();
     },
+    async poll() {
+      if (inventory === undefined) return false;
+      await readClock();
+      if (uptime === null) return false;
+      const connected = new Set(
+        enforcements.flatMap(({ decision }) => (isConnected(decision.level) ? [decision.device] : [])),
+      );
+      for (const { device, status, held, header } of await readVitals(files, inventory, connected)) {
+        const trouble = status === undefined ? undefined : statusTrouble(status);
+        if (trouble !== undefined) {
+          responder.file({ device, violation: 'needs-reset', detail: trouble, rule: ruleOf(device) });
+        } else if (status !== undefined) responder.clear(device, ['needs-reset']);
+        const before = headers.get(device);
+        if (header !== undefined) headers.set(device, header);
+        if (header !== undefined && before !== undefined && before !== header) {
+          fileOnce(device, 'identity-change', `was ${before}, is ${header}, and it was never removed`);
+        }
+        hearSilence(device, 'vitals', held ? ['its status'] : []);
+      }
+      return responder.waiting || silence.undecided;
+    },
+    blame(device, driver) {
+      const was = enforcements.find(({ decision }) => decision.device === device)?.decision;
+      // It was let in when it was bound.
+      if (was !== undefined && isConnected(was.level)) return;
+      fileOnce(device, 'driver-violation', `bound to ${driver}, but it is denied`);
+    },
+    release: (device) => responder.release(device),
     async look() {
       const read = await readInventory(files);
       return read.ok ? ok(facts.complete(read.value)) : read;
@@ -363,6 +520,19 @@ export function startKeeper(parts: KeeperParts): Keeper {
     refusal: (device) => refused.get(device),
     nextEnd: () => nextEnd(grants),
   };
+}
+
+/** What could not be made so, as text to be compared; `null` where somebody undid what was done. */
+function remains({ enforcements, machine, inventory }: Enforced): string | null {
+  const devices = new Map(inventory.devices.map((device) => [device.id, device]));
+  const undoneBehindUs = enforcements.some(({ decision }) => {
+    const device = devices.get(decision.device);
+    return device !== undefined && contradictions(device, decision).length > 0;
+  });
+  if (undoneBehindUs) return null;
+  const of = (outcomes: readonly Outcome[]) =>
+    outcomes.flatMap(({ property, status }) => (status === 'failed' ? [property] : []));
+  return JSON.stringify([of(machine), ...enforcements.map((one) => [one.decision.device, ...of(one.outcomes)])]);
 }
 
 /** Denied in both phases: a device that is bound to be looked at is not among them. */

@@ -21,6 +21,7 @@ import { openDecisionLog } from './decision-log.ts';
 import { readEarlier } from './earlier.ts';
 import { type Judge, judgeBy } from './judge.ts';
 import { serveControl } from './node-control-server.ts';
+import { POWER_OFF } from './power.ts';
 import { STATE } from './state.ts';
 import type { Status } from './status.ts';
 
@@ -82,6 +83,8 @@ export async function runAgent(options: RunOptions): Promise<Result<Status>> {
     judge,
     enforcing,
     whyNot,
+    on: policy?.on ?? {},
+    powerOff: real ? POWER_OFF : null,
     wait: (milliseconds) => sleep(milliseconds),
     incarnation: (device) => incarnationBelow(options.root, device),
     disableModules: policy?.modules.disableLoading === 'after-gate',

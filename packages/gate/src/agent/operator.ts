@@ -15,6 +15,7 @@ import type { Answer, Identity, Request, Term } from './control-protocol.ts';
 import { formatDuration } from './duration.ts';
 import { findDevice } from './find-device.ts';
 import { addGrant, GRANTS_LIMIT, type GrantRecord } from './grants.ts';
+import { isQuarantine } from './holds.ts';
 import type { Keeper } from './keeper.ts';
 
 export interface OperatorParts {
@@ -52,7 +53,9 @@ async function act(parts: OperatorParts, request: OperatorRequest): Promise<Resu
   if (!found.ok) {
     // A grant outlives its device's absence, and can be taken back then.
     const absent = keeper.grants.find(({ device }) => device === request.device);
-    return request.verb === 'revoke' && absent !== undefined ? revokeAbsent(parts, absent) : found;
+    const held = keeper.holds.find(({ device }) => device === request.device);
+    if (request.verb !== 'revoke' || (absent === undefined && held === undefined)) return found;
+    return revokeAbsent(parts, request.device);
   }
   const device = found.value;
   if (request.verb === 'identify') {
@@ -72,13 +75,21 @@ async function act(parts: OperatorParts, request: OperatorRequest): Promise<Resu
         })
       : reject(parts, device);
   }
+  const held = keeper.holds.find((one) => one.device === device.id);
+  if (held !== undefined && isQuarantine(held)) {
+    return fail('device-quarantined', `${device.id} is in quarantine for ${held.violation}: ${held.detail}`, {
+      hint: `airlock allow ${device.id} --revoke lifts it; then allow`,
+    });
+  }
+  if (held !== undefined) await keeper.release(device.id);
+  const lifted = held === undefined ? [] : [`it had been kept unbound for ${held.violation}: ${held.detail}`];
   // What the policy alone says, without the grant or block that is there. What binding showed earlier counts, although
   // the device is unbound again.
   const alone = await keeper.consider(seen.value, without(keeper, device.id));
   const decision = keeper.refusal(device.id) ?? alone.seen.find((one) => one.device === device.id);
   return decision === undefined
     ? fail('device-unknown', `${device.id}: there is no decision on it`)
-    : allow(parts, device, decision, request.term);
+    : allow(parts, device, decision, request.term, lifted);
 }
 
 function differsFrom(expected: Fingerprint, device: Device): Result<never> | null {
@@ -88,14 +99,24 @@ function differsFrom(expected: Fingerprint, device: Device): Result<never> | nul
     : null;
 }
 
-async function allow(parts: OperatorParts, device: Device, decision: Decision, term: Term): Promise<Result<Answer>> {
+async function allow(
+  parts: OperatorParts,
+  device: Device,
+  decision: Decision,
+  term: Term,
+  lifted: readonly string[],
+): Promise<Result<Answer>> {
   const { keeper } = parts;
   const before = keeper.grants.find((grant) => grant.device === device.id);
   if (isConnected(decision.level)) {
-    if (before === undefined) return answer(parts, device, 'already-allowed', null, [because(decision)]);
+    if (before === undefined) {
+      if (lifted.length > 0) await turnFor(keeper, device);
+      return answer(parts, device, 'already-allowed', null, [...lifted, because(decision)]);
+    }
     await keeper.setGrants(without(keeper, device.id), device.id);
     await turnFor(keeper, device);
     return answer(parts, device, 'already-allowed', null, [
+      ...lifted,
       before.kind === 'block' ? 'the block is lifted' : 'the grant was not needed and is taken back',
       because(decision),
     ]);
@@ -120,7 +141,7 @@ async function allow(parts: OperatorParts, device: Device, decision: Decision, t
     ...(incarnation === undefined || term.kind !== 'once' ? {} : { incarnation }),
   };
   const all = addGrant(keeper.grants, grant);
-  const notes: string[] = [];
+  const notes = [...lifted];
   const previous = keeper.grants;
   const written = await keeper.setGrants(all, device.id);
   if (written.kept !== null && term.kind === 'permanent') {
@@ -235,25 +256,34 @@ async function reject(parts: OperatorParts, device: Device): Promise<Result<Answ
 async function revoke(parts: OperatorParts, device: Device): Promise<Result<Answer>> {
   const { keeper } = parts;
   const grant = keeper.grants.find((one) => one.device === device.id);
-  if (grant === undefined) return fail('grant-missing', `there is neither a grant nor a block for ${device.id}`);
-  await keeper.setGrants(without(keeper, device.id), device.id);
+  const held = await keeper.release(device.id);
+  if (grant === undefined && held === undefined) {
+    return fail('grant-missing', `there is neither a grant, a block nor a quarantine for ${device.id}`);
+  }
+  const notes = held === undefined ? [] : [`the quarantine for ${held.violation} is lifted: ${held.detail}`];
+  if (grant?.kind === 'block' && held !== undefined) {
+    // Whoever lifts one thing does not open the other unseen.
+    notes.push('the block stays; --revoke once more lifts it');
+  } else if (grant !== undefined) {
+    await keeper.setGrants(without(keeper, device.id), device.id);
+    notes.push(grant.kind === 'block' ? 'the block is lifted' : 'the grant is taken back');
+  }
   await turnFor(keeper, device);
-  return answer(parts, device, 'revoked', null, [
-    grant.kind === 'block' ? 'the block is lifted' : 'the grant is taken back',
-  ]);
+  return answer(parts, device, 'revoked', null, notes);
 }
 
-async function revokeAbsent({ keeper, enforcing, whyNot }: OperatorParts, grant: GrantRecord): Promise<Result<Answer>> {
+async function revokeAbsent({ keeper, enforcing, whyNot }: OperatorParts, device: string): Promise<Result<Answer>> {
   if (!enforcing) return fail('agent-only-watches', whyNot);
-  await keeper.setGrants(without(keeper, grant.device), grant.device);
+  const held = await keeper.release(device);
+  await keeper.setGrants(without(keeper, device), device);
   return ok({
-    device: grant.device,
+    device,
     what: 'not there now',
     result: 'revoked',
     term: null,
     decision: null,
     enforcement: null,
-    notes: [],
+    notes: held === undefined ? [] : [`the quarantine for ${held.violation} is lifted: ${held.detail}`],
   });
 }
 

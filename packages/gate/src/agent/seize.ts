@@ -15,6 +15,8 @@ export interface SeizeParts {
   readonly known: (device: string) => boolean;
   /** Did the latest judgement deny this device, whatever binding would show? */
   readonly denied: (device: string) => boolean;
+  /** Tells that somebody bound a known device that is denied. */
+  readonly blame: (device: string, driver: string) => void;
   readonly note: (event: EventBody) => void;
 }
 
@@ -32,7 +34,7 @@ const AT_ONCE = 32;
 const REMEMBERED = 256;
 const FUNCTION = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/;
 
-export function startSeizing({ hands, known, denied, note }: SeizeParts): Seizing {
+export function startSeizing({ hands, known, denied, blame, note }: SeizeParts): Seizing {
   const underWay = new Map<string, Promise<void>>();
   const again = new Set<string>();
   const drivers = new Map<string, string>();
@@ -44,7 +46,7 @@ export function startSeizing({ hands, known, denied, note }: SeizeParts): Seizin
     if (!link.ok) return;
     const driver = link.value.slice(link.value.lastIndexOf('/') + 1);
     if (!known(device) && drivers.size < REMEMBERED) drivers.set(device, driver);
-    if (known(device)) note({ kind: 'violation', device, rule: '', detail: `bound to ${driver}, but it is denied` });
+    if (known(device)) blame(device, driver);
     await step({ kind: 'unbind', device, bus: 'pci', node, driver });
   }
 

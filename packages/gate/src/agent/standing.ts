@@ -12,9 +12,11 @@ import { readBootTime } from './clock.ts';
 import { readEarlier } from './earlier.ts';
 import { loadGrants } from './grant-store.ts';
 import { endByTime } from './grants.ts';
+import { loadHolds } from './hold-store.ts';
 import { judgeBy } from './judge.ts';
+import { unanswered } from './respond.ts';
 import { STATE } from './state.ts';
-import { deviceStatuses, grantStatuses, type Status } from './status.ts';
+import { deviceStatuses, grantStatuses, holdStatuses, type Status } from './status.ts';
 
 /** Codes: `control-denied` (only root may read the state), those of readInventory. */
 export async function readStanding(files: Files): Promise<Result<Status>> {
@@ -38,6 +40,8 @@ export async function readStanding(files: Files): Promise<Result<Status>> {
     devices: [],
     machine: [],
     grants: [],
+    holds: [],
+    found: [],
     problems: [],
     lostEvents: 0,
   };
@@ -46,8 +50,10 @@ export async function readStanding(files: Files): Promise<Result<Status>> {
   const time = await readBootTime(files);
   const loaded = await loadGrants(files, time.ok ? time.value.boot : null);
   const uptime = time.ok ? time.value.uptime : null;
+  const held = await loadHolds(files, time.ok ? time.value.boot : null, earlier.decisions);
   const problems: Problem[] = [
     ...loaded.problems,
+    ...(held.problem === null ? [] : [held.problem]),
     ...(time.ok ? [] : [time.error]),
     ...(chosen.ok ? chosen.value.problems : []),
   ];
@@ -75,11 +81,15 @@ export async function readStanding(files: Files): Promise<Result<Status>> {
     mode: gate.ok ? modeOf(asciiText(gate.value)) : null,
     policy: policy?.files ?? [],
     devices: deviceStatuses(enforcements, inventory),
-    machine: machineOutcomes(inventory, {
-      pciDrivers: drivers.ok ? drivers.value : [],
-      disableModules: policy?.modules.disableLoading === 'after-gate',
-    }),
+    machine: [
+      ...machineOutcomes(inventory, {
+        pciDrivers: drivers.ok ? drivers.value : [],
+        disableModules: policy?.modules.disableLoading === 'after-gate',
+      }),
+      ...unanswered(policy?.on ?? {}),
+    ],
     grants: grantStatuses(loaded.grants, inventory, uptime),
+    holds: holdStatuses(held.holds, inventory, uptime),
     problems,
   });
 }

@@ -16,6 +16,8 @@ export const STATE = {
   policy: `${RUN_FOLDER}/policy.json`,
   /** Grants of this boot. */
   grants: `${RUN_FOLDER}/grants.json`,
+  /** Devices that are kept out because they misbehaved. */
+  holds: `${RUN_FOLDER}/quarantine.json`,
   /** Grants without an end. */
   permanentGrants: '/var/lib/airlock/grants.json',
   socket: `${RUN_FOLDER}/control.sock`,

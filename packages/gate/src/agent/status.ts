@@ -6,6 +6,7 @@ import type { Problem } from '@airlock/core/result.ts';
 import type { GrantKind } from '@airlock/policy/grant.ts';
 import { describe } from './changes.ts';
 import type { GrantRecord } from './grants.ts';
+import type { Hold } from './holds.ts';
 
 export interface GrantStatus {
   readonly device: string;
@@ -16,6 +17,25 @@ export interface GrantStatus {
   readonly kept: boolean;
   /** Is the device there now? */
   readonly present: boolean;
+}
+
+export interface HoldStatus {
+  readonly device: string;
+  readonly action: Hold['action'];
+  readonly violation: string;
+  readonly detail: string;
+  /** Milliseconds; null when no clock can be read. */
+  readonly age: number | null;
+  readonly present: boolean;
+}
+
+/** One thing that was otherwise. */
+export interface Found {
+  /** Or `bus:NAME`. */
+  readonly device: string;
+  readonly what: string;
+  /** Was it put right by the end of the first turn? */
+  readonly corrected: boolean;
 }
 
 export interface DeviceStatus {
@@ -45,6 +65,10 @@ export interface Status {
   /** What holds of the machine as a whole, holes included. */
   readonly machine: readonly Outcome[];
   readonly grants: readonly GrantStatus[];
+  /** Devices that misbehaved and are kept out. */
+  readonly holds: readonly HoldStatus[];
+  /** What the agent found at its start otherwise than the gate, or the agent before it, had left it. */
+  readonly found: readonly Found[];
   readonly problems: readonly Problem[];
   /** Events that did not reach the log file. */
   readonly lostEvents: number;
@@ -81,6 +105,22 @@ export function grantStatuses(
     level,
     remaining: until === undefined || uptime === null ? null : Math.max(0, until - uptime),
     kept: kept === true,
+    present: present.has(device),
+  }));
+}
+
+export function holdStatuses(
+  holds: readonly Hold[],
+  inventory: Inventory | undefined,
+  uptime: number | null,
+): HoldStatus[] {
+  const present = new Set(inventory?.devices.map(({ id }) => id));
+  return holds.map(({ device, action, violation, detail, since }) => ({
+    device,
+    action,
+    violation,
+    detail,
+    age: uptime === null ? null : Math.max(0, uptime - since),
     present: present.has(device),
   }));
 }
