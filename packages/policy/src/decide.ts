@@ -2,10 +2,11 @@
 import type { Claim, Claims } from '@airlock/core/claim.ts';
 import type { Decision, Protection } from '@airlock/core/decision.ts';
 import type { Device, Inventory } from '@airlock/core/device.ts';
-import { isConnected, LEVEL_CEILING, levelRank, lowerLevel, type TrustLevel } from '@airlock/core/level.ts';
+import { isConnected, LEVEL_CEILING } from '@airlock/core/level.ts';
 import type { CompiledPolicy, Verdict } from './compile.ts';
 import { changesFor, inputsFor } from './explanation.ts';
-import { type Grant, matchFingerprint } from './grant.ts';
+import type { Grant } from './grant.ts';
+import { applyGrants } from './granted.ts';
 import { platformInputs } from './platform.ts';
 import { grantableBy, type Phase, verdictFor } from './verdict.ts';
 
@@ -41,12 +42,16 @@ export function decide(
         ? free
         : { level: 'disconnected', rule: null, reason: 'platform-requirement-failed', tier: free.tier, pending: [] };
     const grantable = grantableBy(policy, verdict);
-    const granted = applyGrants(device, verdict, grantable, grants.get(device.id));
+    const own = grants.get(device.id);
+    const granted =
+      own === undefined
+        ? { ...verdict, grantable, detail: undefined }
+        : applyGrants(device, verdict, grantable, own, phase, detailOf);
     const rule = verdict.rule?.rule;
     const protect = protectionOf(verdict, granted.reason);
     const because =
       missing === undefined || granted.reason !== 'platform-requirement-failed'
-        ? granted.detail
+        ? (granted.detail ?? detailOf(verdict))
         : `${missing.field.slice('platform.'.length)} does not hold: ${String(missing.value)}, needed ${missing.wanted ?? ''}`;
     return {
       device: device.id,
@@ -57,55 +62,13 @@ export function decide(
       tier: verdict.tier,
       inputs: inputsFor(policy, verdict, device, claim, platform),
       changes: changesFor(policy, verdict, device, claim, missing),
-      pending: isConnected(granted.level) ? verdict.pending : [],
+      pending: isConnected(granted.level) ? granted.pending : [],
       ...(rule?.drivers === undefined ? {} : { drivers: rule.drivers }),
       ...(rule?.features === undefined ? {} : { features: rule.features }),
       ...(protect === undefined ? {} : { protect }),
-      grantable,
+      grantable: granted.grantable,
     };
   });
-}
-
-interface Granted {
-  readonly level: TrustLevel;
-  readonly reason: Decision['reason'];
-  readonly detail: string;
-}
-
-/** A block holds for whatever sits there; a grant only for the device that the operator looked at. */
-function applyGrants(
-  device: Device,
-  verdict: Verdict,
-  grantable: TrustLevel,
-  grants: readonly Grant[] | undefined,
-): Granted {
-  let now: Granted = { level: verdict.level, reason: verdict.reason, detail: detailOf(verdict) };
-  if (grants === undefined) return now;
-  for (const grant of grants) {
-    if (grant.kind === 'block' || !sameDevice(grant, device)) continue;
-    // While facts are pending the level is provisional: a grant waits for them as the rule does.
-    if (verdict.pending.length > 0) continue;
-    const level = lowerLevel(lowerLevel(grant.level, grantable), LEVEL_CEILING[verdict.tier]);
-    if (levelRank(level) <= levelRank(now.level)) continue;
-    const limit = level === grant.level ? '' : `, asked for ${grant.level}`;
-    now = {
-      level,
-      reason: 'operator-granted',
-      detail: `an operator raised it from ${verdict.level} to ${level}${limit}`,
-    };
-  }
-  for (const grant of grants) {
-    if (grant.kind !== 'block') continue;
-    const level = lowerLevel(grant.level, now.level);
-    now = { level, reason: 'operator-blocked', detail: `an operator blocked it at ${level}` };
-  }
-  return now;
-}
-
-/** The serial number alone may be unknown: it is until a driver is bound, and is compared once it is known. */
-function sameDevice(grant: Grant, device: Device): boolean {
-  const { matches, unknown } = matchFingerprint(grant.fingerprint, device);
-  return matches === true || (matches === 'unknown' && unknown.every((field) => field === 'serial'));
 }
 
 /** What `otherwise` says comes on top of the rule's own: who is trusted less is protected no less. */

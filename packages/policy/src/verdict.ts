@@ -114,7 +114,7 @@ function judge(
  * and the rule forbids, what the rule requires and the device does not have. The host may offer something else when the
  * driver comes, so the verdict stays provisional until they are seen.
  */
-function judgeFeatures(
+export function judgeFeatures(
   features: NonNullable<Rule['features']>,
   device: Device,
   before: boolean,

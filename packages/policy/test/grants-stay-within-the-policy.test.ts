@@ -4,6 +4,7 @@ import type { Device } from '@airlock/core/device.ts';
 import { LEVEL_CEILING, levelRank, TRUST_LEVELS } from '@airlock/core/level.ts';
 import fc from 'fast-check';
 import { decide } from '../src/decide.ts';
+import { isVirtio } from '../src/facts.ts';
 import { fingerprintOf, GRANT_KINDS, type Grant } from '../src/grant.ts';
 import { anyHead, anyInventory, anyRules, compile, device, machine, policyText, rules } from './policy-fixtures.ts';
 
@@ -47,6 +48,7 @@ test('another device in the same place does not inherit a grant', () => {
   const { revision: _, ...hidden } = device({ type: 'console', virtioId: 3 });
   assert.equal(one(grantable, hidden, [grant(console_)]).level, 'disconnected', 'a fact that is now hidden');
   // Before a driver is bound the serial number is not known; everything else is.
+  assert.deepEqual(one(grantable, console_, [grant(serial)]).pending, ['serial']);
   assert.equal(one(grantable, console_, [grant(serial)]).level, 'limited');
 });
 
@@ -99,6 +101,74 @@ test('whatever is granted, the tier and the policy stay the limit', () => {
         }
       },
     ),
+    { numRuns: 400 },
+  );
+});
+
+const tolerant =
+  '{ id: a, match: { type: block }, level: tcb, require: { identity: bound }, grant: limited, features: { require: [VERSION_1], forbid: [RING_PACKED] } }';
+const known = (...negotiated: string[]) => device({ features: { negotiated } });
+
+test('a grant does not pass over the features of a rule whose requirement failed', () => {
+  const packed = known('VERSION_1', 'RING_PACKED');
+  assert.equal(one(rules(tolerant), packed, []).reason, 'requirement-failed');
+  for (const phase of [undefined, 'after-bind'] as const) {
+    const denied = one(rules(tolerant), packed, [grant(packed)], phase);
+    assert.deepEqual(
+      [denied.level, denied.reason, denied.grantable, denied.pending],
+      ['disconnected', 'feature-forbidden', 'disconnected', []],
+    );
+    assert.match(denied.detail, /^an operator granted it, but rule a forbids RING_PACKED/);
+  }
+  assert.equal(one(rules(tolerant), known('RING_RESET'), [grant(packed)]).reason, 'feature-missing');
+  assert.equal(one(rules(tolerant), known('VERSION_1'), [grant(packed)], 'after-bind').reason, 'operator-granted');
+  const level = rules('{ id: a, match: {}, level: disconnected, grant: limited, features: { forbid: [RING_PACKED] } }');
+  assert.equal(one(level, packed, [grant(packed)]).reason, 'feature-forbidden');
+});
+
+test('a grant waits for features that only binding shows, and ends where binding does not show them', () => {
+  const waits = one(rules(tolerant), device(), [grant(device())]);
+  assert.deepEqual(
+    [waits.level, waits.reason, waits.pending],
+    ['limited', 'operator-granted', ['features.negotiated']],
+  );
+  assert.match(waits.detail, /provisional until features\.negotiated can be seen/);
+  assert.deepEqual(one(rules(tolerant), device(), [grant(device())], 'after-bind').reason, 'fact-unknown');
+  const offers = device({ features: { offered: ['VERSION_1', 'RING_PACKED'] } });
+  assert.equal(one(rules(tolerant), offers, [grant(offers)]).reason, 'feature-forbidden');
+});
+
+test('a grant waits for the serial number that it was made for, and ends where binding does not show it', () => {
+  const disks = rules('{ id: d, match: { type: block }, level: disconnected, grant: limited }');
+  const mine = grant(device({ serial: 'mine' }));
+  const before = one(disks, device(), [mine]);
+  assert.deepEqual([before.level, before.reason, before.pending], ['limited', 'operator-granted', ['serial']]);
+  const after = one(disks, device(), [mine], 'after-bind');
+  assert.deepEqual([after.level, after.reason, after.pending], ['disconnected', 'rule-matched', []]);
+  assert.match(after.detail, /for a device that shows a serial number, this one does not$/);
+  assert.equal(one(disks, device({ serial: null }), [mine], 'after-bind').level, 'disconnected');
+  assert.equal(one(disks, device({ serial: 'mine' }), [mine], 'after-bind').level, 'limited');
+  // What is to be raised far is looked at from limited.
+  const far = rules('{ id: d, match: { type: block }, level: disconnected, grant: dma }');
+  const claims = { [device().id]: { device: device().id, tier: 'measured', because: '' } } as const;
+  const high = { ...mine, level: 'dma' } as const;
+  assert.equal(decide(compile(far), machine([device()]), claims, { grants: [high] })[0]?.level, 'limited');
+  const block = grant(device(), { kind: 'block', level: 'disconnected' });
+  assert.deepEqual(one(disks, device(), [mine, block]).pending, []);
+});
+
+test('after binding no grant lets in what a rule would deny for its features', () => {
+  fc.assert(
+    fc.property(anyInventory, anyHead, anyRules, (inventory, head, list) => {
+      const policy = compile(policyText(head, list));
+      const grants = inventory.devices.map((dev) => grant(dev, { level: 'tcb' }));
+      for (const [i, now] of decide(policy, inventory, {}, { grants, phase: 'after-bind' }).entries()) {
+        const dev = inventory.devices[i];
+        const negotiated = dev?.features?.negotiated;
+        if (dev === undefined || !isVirtio(dev) || negotiated === undefined || now.level === 'disconnected') continue;
+        assert.ok(!now.features?.forbid.some((name) => negotiated.includes(name)), now.detail);
+      }
+    }),
     { numRuns: 400 },
   );
 });

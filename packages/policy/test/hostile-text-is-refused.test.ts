@@ -136,7 +136,7 @@ test('documents, inventories and claims of any shape are refused or whole', () =
       const holed = decodeInventory({
         version: 1,
         kernel: {},
-        devices: [{ ...device(), nodes: [a], [String(b)]: b, features: a }],
+        devices: [{ ...device(), nodes: [a], [JSON.stringify(b)]: b, features: a }],
       });
       if (holed.ok) {
         parse(generatePolicy(holed.value));
