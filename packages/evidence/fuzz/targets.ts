@@ -1,0 +1,93 @@
+/** One of each kind, all made here. */
+import { sign } from 'node:crypto';
+import { nodeCrypto } from '../src/node-crypto.ts';
+import { revokeDer, rootOf } from '../test/support/authority.ts';
+import { snpMachine } from '../test/support/snp-machine.ts';
+import {
+  identityJson,
+  keys,
+  lists,
+  quoteBytes,
+  rootCertificate,
+  tcbCertificate,
+  tcbInfoJson,
+} from '../test/support/td-machine.ts';
+import { attestBytes, bincode, eventLog, hclReport, makeTpm } from '../test/support/tpm-machine.ts';
+import type { Target } from './campaign.ts';
+
+const crypto = nodeCrypto();
+const asOf = Date.parse('2026-01-15');
+const pem = (...ders: readonly Uint8Array[]) =>
+  new Uint8Array(
+    Buffer.from(
+      ders
+        .map(
+          (der) => `-----BEGIN CERTIFICATE-----\n${Buffer.from(der).toString('base64')}\n-----END CERTIFICATE-----\n`,
+        )
+        .join(''),
+    ),
+  );
+
+function snp(product: 'Genoa' | 'Turin', version: number): Target {
+  const machine = snpMachine({ product, version });
+  const [vcek, ...chain] = machine.certificates.map(({ der }) => der);
+  return {
+    name: `SNP ${product}`,
+    files: [machine.report.bytes, vcek ?? new Uint8Array(), pem(...chain), revokeDer({ issuer: machine.keys.ark })],
+    options: { crypto, asOf, roots: machine.roots },
+  };
+}
+
+function collateral(name: string, body: string): Uint8Array {
+  const signature = sign('sha256', Buffer.from(body), { key: keys.tcbSigner.key, dsaEncoding: 'ieee-p1363' }).toString(
+    'hex',
+  );
+  return new Uint8Array(Buffer.from(`{"${name}":${body},"signature":"${signature}"}`));
+}
+
+function tdx(version: 4 | 5): Target {
+  const log = eventLog(
+    [
+      { register: 1, data: 'firmware' },
+      { register: 2, data: 'kernel' },
+    ],
+    ['sha384'],
+  );
+  const quote = quoteBytes({
+    version,
+    edit: (td) => {
+      for (const [register, value] of log.registers) td.set(value, 328 + (register - 1) * 48);
+    },
+  });
+  return {
+    name: `TDX ${version}`,
+    files: [
+      quote,
+      log.bytes,
+      collateral('tcbInfo', JSON.stringify(tcbInfoJson())),
+      collateral('enclaveIdentity', JSON.stringify(identityJson())),
+      pem(tcbCertificate.der, rootCertificate.der),
+      ...lists.map(({ der }) => der),
+    ],
+    options: { crypto, asOf, roots: [rootOf(keys.root)] },
+  };
+}
+
+function azure(): Target {
+  const tpm = makeTpm();
+  const { bytes, machine } = hclReport(tpm);
+  const log = eventLog([
+    { register: 0, data: 'firmware' },
+    { register: 4, data: 'kernel' },
+  ]);
+  const pcrs = Array.from({ length: 24 }, (_, i) => log.registers.get(i) ?? new Uint8Array(32));
+  const attest = attestBytes({ pcrs });
+  const quote = bincode(attest, new Uint8Array(sign('sha256', attest, tpm.key)), pcrs);
+  return {
+    name: 'Azure',
+    files: [quote, bytes, log.bytes, pem(...machine.certificates.map(({ der }) => der))],
+    options: { crypto, asOf, roots: machine.roots, nonce: Uint8Array.of(1, 2, 3) },
+  };
+}
+
+export const makeTargets = (): Target[] => [snp('Genoa', 3), snp('Turin', 5), tdx(4), tdx(5), azure()];
