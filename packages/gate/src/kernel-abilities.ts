@@ -60,7 +60,7 @@ export function machineOutcomes(inventory: Inventory, facts: HoleFacts): Outcome
       ...(value ? { because: 'it was turned on again, or could not be turned off' } : {}),
     });
   }
-  outcomes.push(hotplugOutcome(kernel, facts));
+  outcomes.push(hotplugOutcome(inventory, facts));
   if (facts.disableModules) {
     outcomes.push({
       property: 'no more modules can be loaded',
@@ -72,13 +72,24 @@ export function machineOutcomes(inventory: Inventory, facts: HoleFacts): Outcome
   return outcomes;
 }
 
-function hotplugOutcome(kernel: KernelFacts, facts: HoleFacts): Outcome {
+function hotplugOutcome({ kernel, devices }: Inventory, facts: HoleFacts): Outcome {
   const property = 'hot-plugged PCI functions stay without a driver';
   const evidence = { path: '/proc/sys/kernel/osrelease', value: kernel.release };
-  if (kernel.autoprobe['pci'] === undefined) {
+  const autoprobe = kernel.autoprobe['pci'];
+  const onPci = facts.pciDrivers.length > 0 || devices.some(({ nodes }) => nodes[0]?.bus === 'pci');
+  if (autoprobe === undefined && !onPci) {
     return { property, status: 'enforced', evidence: { path: '/sys/bus/pci', value: '(no PCI bus)' } };
   }
-  if (kernelAbilities(kernel).autoprobeHoldsHotplug) return { property, status: 'enforced', evidence };
+  if (kernelAbilities(kernel).autoprobeHoldsHotplug) {
+    if (autoprobe === false) return { property, status: 'enforced', evidence };
+    const path = '/sys/bus/pci/drivers_autoprobe';
+    return {
+      property,
+      status: 'failed',
+      evidence: { path, value: autoprobe === undefined ? '(unreadable)' : '1' },
+      because: 'this kernel holds them back only while drivers_autoprobe is 0',
+    };
+  }
   // pcieport takes only bridges; a function behind virtio-pci still has an unbound child on the virtio bus.
   const takers = facts.pciDrivers.filter((name) => name !== 'pcieport' && name !== 'virtio-pci');
   const shown = takers.slice(0, 4).join(', ') + (takers.length > 4 ? ` and ${takers.length - 4} more` : '');

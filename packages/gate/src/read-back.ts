@@ -5,7 +5,9 @@ import type { Device, KernelFacts } from '@airlock/core/device.ts';
 import { isConnected, levelRank } from '@airlock/core/level.ts';
 import type { Enforcement, Outcome, OutcomeStatus } from '@airlock/core/plan.ts';
 import { canonicalFeature } from '@airlock/core/virtio.ts';
+import { UNKNOWN_DRIVER } from '@airlock/linux/device-reader.ts';
 import type { Files } from '@airlock/linux/files.ts';
+import { readHeader, walkExtended } from '@airlock/linux/pci-config.ts';
 import type { Applied } from './apply.ts';
 import { innerNode, needsNoDriver } from './drivers.ts';
 import { allows, OVERRIDE_BUSES } from './plan.ts';
@@ -116,6 +118,10 @@ function boundOutcome(decision: Decision, device: Device, context: ReadBackConte
   const at = inner ?? device.nodes[device.nodes.length - 1];
   const path = `/sys/bus/${at?.bus ?? device.bus}/devices/${at?.name ?? device.location}/driver`;
   const driver = inner?.driver ?? null;
+  if (driver === UNKNOWN_DRIVER) {
+    const because = 'which driver is bound could not be read';
+    return { property, status: 'failed', evidence: { path, value: driver }, because };
+  }
   if (driver !== null && allows(decision, driver)) {
     return { property: `bound to ${driver}`, status: 'enforced', evidence: { path, value: driver } };
   }
@@ -203,10 +209,14 @@ async function levelOutcomes(decision: Decision, device: Device, context: ReadBa
   return outcomes;
 }
 
-/** Platform devices that policies know (serial, i8042, fw-cfg, TPM), bridges and USB devices do none of their own. */
+/**
+ * Platform devices that policies know (serial, i8042, fw-cfg, TPM), bridges and USB devices do none of their own. The
+ * class that makes a bridge is the host's to say: one that is driven by anything but a bridge's driver is none.
+ */
 function doesDma(device: Device): boolean {
   if (device.bus === 'platform' || device.bus === 'usb') return false;
-  return !needsNoDriver(device);
+  if (!needsNoDriver(device)) return true;
+  return device.nodes.some(({ driver }) => driver !== null && driver !== 'pcieport');
 }
 
 function bounceOutcome(device: Device, kernel: KernelFacts): Outcome {
@@ -232,6 +242,14 @@ function bounceOutcome(device: Device, kernel: KernelFacts): Outcome {
           'without ACCESS_PLATFORM (bit 33) Linux gives the device addresses of private memory and never bounces',
       };
     }
+  }
+  if (kernel.swiotlb === 'off') {
+    return {
+      property,
+      status: 'not-enforceable',
+      evidence: { path: '/proc/cmdline', value: 'swiotlb=noforce' },
+      because: 'the kernel was started without the buffers that bouncing needs',
+    };
   }
   if (kernel.confidential !== null) {
     return {
@@ -262,8 +280,21 @@ async function atsOutcome(device: Device, context: ReadBackContext): Promise<Out
   const path = `${device.path}/config`;
   const config = await context.files.readAt(path, 0, CONFIG_SIZE);
   if (!config.ok) return { property, status: 'failed', because: config.error.message };
-  const at = extendedCapability(config.value, ATS);
-  if (at === undefined) return { property, status: 'enforced', evidence: { path, value: 'no ATS capability' } };
+  const unseen = (because: string): Outcome => ({
+    property,
+    status: 'failed',
+    evidence: { path, value: `${config.value.length} bytes` },
+    because,
+  });
+  if (readHeader(config.value) === undefined) return unseen('the function does not answer in configuration space');
+  if (config.value.length <= 64) return unseen('capabilities are shown to CAP_SYS_ADMIN only');
+  const { capabilities, broken } = walkExtended(config.value);
+  const at = capabilities.find(({ id }) => id === ATS)?.offset;
+  if (at === undefined) {
+    return broken === undefined
+      ? { property, status: 'enforced', evidence: { path, value: 'no ATS capability' } }
+      : unseen(`its extended capabilities cannot be followed: ${broken}`);
+  }
   const control = readLe(config.value, at + 6, 2) ?? 0x8000;
   return (control & 0x8000) === 0
     ? { property, status: 'enforced', evidence: { path, value: 'ATS not enabled' } }
@@ -273,19 +304,6 @@ async function atsOutcome(device: Device, context: ReadBackContext): Promise<Out
         evidence: { path, value: 'ATS enabled' },
         because: 'Linux enabled ATS; only pci=noats on the kernel command line keeps it off',
       };
-}
-
-/** Offset of an extended capability; each offset is visited once, so a list in a circle ends. PCIe 6.0 §7.6. */
-function extendedCapability(config: Uint8Array, id: number): number | undefined {
-  const seen = new Set<number>();
-  for (let at = 0x100; at >= 0x100 && at + 8 <= config.length && !seen.has(at); ) {
-    seen.add(at);
-    const header = readLe(config, at, 4);
-    if (header === undefined || header === 0 || header === 0xffffffff) return undefined;
-    if (header % 65536 === id) return at;
-    at = Math.floor(header / 2 ** 20) & ~3;
-  }
-  return undefined;
 }
 
 function protectOutcomes(decision: Decision): Outcome[] {
