@@ -141,6 +141,34 @@ test('eval: claims are by device, and strict', async () => {
   assert.equal((await airlock('policy eval --inventory i.json --claims wrong.json p.yaml')).code, 2);
 });
 
+test('check opens the external engine as the agent would, and says why it cannot', async () => {
+  for (const name of ['narrow-es256.tar.gz', 'narrow.tar.gz', 'es256.pub.pem', 'rs256.pub.pem']) {
+    copyFileSync(join(house, 'packages/policy/test/vectors/opa', name), join(folder, name));
+  }
+  const check = async (external: string) => {
+    writeFileSync(join(folder, 'opened.yaml'), `${POLICY}external: ${external}\n`);
+    const { code, out } = await airlock('policy check --json opened.yaml');
+    const { findings } = JSON.parse(out) as { findings: { code: string; message: string; hint?: string }[] };
+    const [found] = findings.filter((one) => one.code === 'external-unusable');
+    return { code, message: found?.message ?? '', hint: found?.hint };
+  };
+  const key = (name: string) => `verify: { key: ${name}.pub.pem }`;
+  assert.equal((await check(`{ opa: narrow-es256.tar.gz, ${key('es256')} }`)).message, '');
+  for (const [external, code] of [
+    [`{ opa: lost.tar.gz, ${key('es256')} }`, 'external-file-unreadable'],
+    [`{ opa: narrow-es256.tar.gz, ${key('lost')} }`, 'external-file-unreadable'],
+    ['{ opa: narrow-es256.tar.gz }', 'bundle-key-missing'],
+    [`{ opa: narrow.tar.gz, ${key('es256')} }`, 'bundle-unsigned'],
+    [`{ opa: narrow-es256.tar.gz, ${key('rs256')} }`, 'bundle-signature-invalid'],
+    [`{ opa: narrow-es256.tar.gz, ${key('es256')}, entrypoint: a/b }`, 'bundle-entrypoint-missing'],
+    [`{ opa: opened.yaml, ${key('es256')} }`, 'bundle-unreadable'],
+  ] as const) {
+    const found = await check(external);
+    assert.equal(found.code, 1, external);
+    assert.match(found.message, new RegExp(`^every device would be denied: .*\\(${code}\\)$`), external);
+  }
+});
+
 test('eval and explain ask the external engine; diff and test say that they do not', async () => {
   for (const name of ['narrow-es256.tar.gz', 'es256.pub.pem']) {
     copyFileSync(join(house, 'packages/policy/test/vectors/opa', name), join(folder, name));
@@ -154,7 +182,6 @@ test('eval and explain ask the external engine; diff and test say that they do n
   const lost = await airlock('policy explain --device vda --inventory i.json lost.yaml');
   assert.match(lost.err, /^lost\.yaml:11:11: the bundle .* \[external-file-unreadable\]$/m);
   assert.match(lost.out, /level +disconnected\n.*\n +reason +external-failed/);
-  assert.equal((await airlock('policy check lost.yaml')).code, 1);
   assert.match((await airlock('policy diff p.yaml engine.yaml --inventory i.json')).err, /rules alone/);
 });
 

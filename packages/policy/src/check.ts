@@ -10,7 +10,7 @@ import {
   tierRank,
 } from '@airlock/core/level.ts';
 import { nearest } from '@airlock/core/nearest.ts';
-import type { Position } from '@airlock/core/result.ts';
+import type { Position, Problem } from '@airlock/core/result.ts';
 import { LINUX_ALWAYS_ACCEPTS, VIRTIO_TYPES } from '@airlock/core/virtio.ts';
 import { contradiction, covers } from './cover.ts';
 import { observe } from './platform.ts';
@@ -40,7 +40,7 @@ export const FINDINGS = {
   'level-not-enforceable': 'This kernel has no way to give a device this level.',
   'features-checked-late': 'The features can only be checked after a driver was bound.',
   'protect-without-effect': 'The protection does not go with the type of device.',
-  'external-missing': 'The bundle of the external engine is not there.',
+  'external-unusable': 'The external engine cannot be opened, so that it denies every device.',
   'external-unsigned': 'The bundle of the external engine is used without a signature.',
   'mode-not-enforcing': 'The policy only reports.',
 } as const;
@@ -59,8 +59,8 @@ export interface CheckContext {
   readonly machine?: Inventory;
   /** Names of the files beside the policy; absent when they could not be listed. */
   readonly beside?: readonly string[];
-  /** Does the external engine's bundle exist? */
-  readonly externalThere?: boolean;
+  /** What came of opening the external engine: null when all is well; absent when it was not tried. */
+  readonly externalProblem?: Problem | null;
 }
 
 /** Findings in the order of the policy's text. */
@@ -74,7 +74,7 @@ export function checkPolicy(policy: Policy, context: CheckContext = {}): Finding
     ...checkBootCritical(policy, dead.rules),
     ...checkReferences(policy, dead.rules, context.beside),
     ...(context.machine === undefined ? [] : checkMachine(policy, context.machine)),
-    ...checkExternal(policy, context.externalThere),
+    ...checkExternal(policy, context.externalProblem),
   ];
   const place = (finding: Finding) =>
     finding.at === undefined ? [Number.MAX_SAFE_INTEGER, 0] : [policy.files.indexOf(finding.at.file), finding.at.line];
@@ -412,16 +412,17 @@ function kernelVersion(release: string): number | undefined {
   return match ? Number(match[1]) + Number(match[2]) / 1000 : undefined;
 }
 
-function checkExternal(policy: Policy, there: boolean | undefined): Finding[] {
+function checkExternal(policy: Policy, problem: Problem | null | undefined): Finding[] {
   const external = policy.external;
   if (external === undefined) return [];
   const findings: Finding[] = [];
-  if (there === false) {
+  if (problem) {
     findings.push({
-      code: 'external-missing',
+      code: 'external-unusable',
       severity: 'error',
-      message: `${external.path} is not there: every device would be denied`,
+      message: `every device would be denied: ${problem.message} (${problem.code})`,
       at: external.at,
+      ...(problem.hint === undefined ? {} : { hint: problem.hint }),
     });
   }
   if (external.verify === undefined) {

@@ -225,8 +225,13 @@ test('features, protection and engines', () => {
     '3 warning protect-without-effect',
   );
   const engine = 'version: 1\nexternal: { opa: x.tar.gz }\nrules: []';
-  fires(engine, '2 error external-missing', { externalThere: false });
-  fires(engine, '2 warning external-unsigned', { externalThere: true });
+  const problem = { code: 'bundle-key-missing', message: 'it is signed', hint: 'verify: { key: ... }' };
+  fires(engine, '2 error external-unusable', { externalProblem: problem });
+  fires(engine, '2 warning external-unsigned', { externalProblem: null });
+  const found = checkPolicy(parse(engine), { externalProblem: problem });
+  const unusable = found.find((one) => one.code === 'external-unusable');
+  assert.equal(unusable?.message, 'every device would be denied: it is signed (bundle-key-missing)');
+  assert.equal(unusable?.hint, 'verify: { key: ... }');
   hasNot('version: 1\nexternal: { opa: x.tar.gz, verify: { key: k.pem } }\nrules: []', 'external-unsigned');
 });
 

@@ -1,11 +1,11 @@
 /** `airlock policy check`: is this a policy, and does it do what its author meant? */
-import { existsSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { Inventory } from '@airlock/core/device.ts';
 import { formatProblem, type Problem } from '@airlock/core/result.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import { checkPolicy, type Finding } from '@airlock/policy/check.ts';
-import type { Policy } from '@airlock/policy/policy.ts';
+import { openExternal } from '@airlock/policy/external/node-external.ts';
+import type { OpaBundle, Policy } from '@airlock/policy/policy.ts';
 import { alignRows, type Paint, paintFor } from '../device-view.ts';
 import { besidePolicy, onceStdin, readInventoryFile, readPolicy } from '../policy-input.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
@@ -49,16 +49,15 @@ async function run(context: Context, values: Values, positionals: readonly strin
   for (const [index, path] of positionals.entries()) {
     const { loaded, policy, problems } = await readPolicy(context, path);
     const beside = await besidePolicy(context, path);
-    const external = policy?.external;
     const findings =
       policy === undefined
         ? []
         : checkPolicy(policy, {
             ...(machine === undefined ? {} : { machine }),
             ...(beside === undefined ? {} : { beside }),
-            ...(external === undefined || path === '-'
+            ...(policy.external === undefined || path === '-'
               ? {}
-              : { externalThere: existsSync(resolve(context.cwd, dirname(path), external.path)) }),
+              : { externalProblem: await tryExternal(policy.external, resolve(context.cwd, dirname(path))) }),
           });
     const bad = problems.length > 0 || findings.some((finding) => finding.severity !== 'note');
     found ||= bad;
@@ -74,6 +73,13 @@ async function run(context: Context, values: Values, positionals: readonly strin
     context.stdout(report(path, problems, findings, paint, policy?.rules.length ?? 0));
   }
   return found ? EXIT.findings : EXIT.fine;
+}
+
+/** Opens the engine as the agent would, and closes it again. */
+async function tryExternal(external: OpaBundle, folder: string): Promise<Problem | null> {
+  const { engine, problem } = await openExternal(external, folder);
+  await engine.close();
+  return problem;
 }
 
 /** Files and rules in the order in which they count. */
