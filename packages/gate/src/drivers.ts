@@ -87,6 +87,11 @@ export function innerNode(device: Device): SysfsNode | undefined {
   return device.bus === 'virtio' && inner?.bus !== 'virtio' ? undefined : inner;
 }
 
+/** Will only the node below its transport show of which VIRTIO type it is (MMIO, a function whose ids do not say)? */
+export function hidesType(device: Device): boolean {
+  return device.bus === 'virtio' && device.virtioId === undefined && innerNode(device) === undefined;
+}
+
 /** Bridges work without a driver: pcieport adds services (hot-plug, error reports) where the port has them. */
 export function needsNoDriver(device: Device): boolean {
   return device.bus === 'pci' && typeof device.class === 'number' && Math.floor(device.class / 65536) === 6;

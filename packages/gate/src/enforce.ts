@@ -6,14 +6,15 @@
  * on then is kept (`refused`), so that it is not bound again to be looked at again.
  */
 import type { Decision } from '@airlock/core/decision.ts';
-import { type Inventory, isBound } from '@airlock/core/device.ts';
+import { type Device, type Inventory, isBound } from '@airlock/core/device.ts';
 import type { EventBody } from '@airlock/core/event.ts';
 import { isConnected } from '@airlock/core/level.ts';
 import type { Enforcement, Outcome, OutcomeStatus, Step } from '@airlock/core/plan.ts';
 import { ok, type Problem, type Result } from '@airlock/core/result.ts';
 import { type Applied, applyPlan, type Hands } from './apply.ts';
+import { hidesType, innerNode, transportDriver } from './drivers.ts';
 import { machineOutcomes } from './kernel-abilities.ts';
-import { planFor } from './plan.ts';
+import { OVERRIDE_BUSES, planFor } from './plan.ts';
 import { readBack } from './read-back.ts';
 
 export type Phase = 'before-bind' | 'after-bind';
@@ -84,7 +85,7 @@ export async function enforce(input: EnforceInput): Promise<Result<Enforced>> {
           hint: 'a device changes as fast as it is decided; it is left disconnected',
         });
         const undone = new Set(open.map((step) => ('device' in step ? step.device : null)));
-        decisions = decisions.map((one) => (undone.has(one.device) ? withdrawn(one) : one));
+        decisions = decisions.map((one) => (undone.has(one.device) ? withdrawn(one, 'it would not settle') : one));
         applied.push(...(await act(planFor(decisions, inventory).steps, input.hands, note)));
         stale = true;
         break;
@@ -95,11 +96,17 @@ export async function enforce(input: EnforceInput): Promise<Result<Enforced>> {
       const seen = await lookUntilKnown(input, decisions);
       if (!seen.ok) {
         problems.push(seen.error);
+        // Bound to be looked at, and nobody can look.
+        const blind = new Set(decisions.filter(isProvisional).map(({ device }) => device));
+        decisions = decisions.map((one) => (blind.has(one.device) ? withdrawn(one, seen.error.message) : one));
+        const unseen = inventory.devices.filter(({ id }) => blind.has(id));
+        applied.push(...(await act(unseen.flatMap(letGo), input.hands, note)));
         stale = true;
         break;
       }
+      const untyped = new Set(inventory.devices.filter(hidesType).map(({ id }) => id));
       inventory = seen.value;
-      decisions = decideAgain(input, inventory, decisions, refused, note);
+      decisions = decideAgain(input, inventory, decisions, refused, untyped, note);
     }
     if (input.disableModules === true) {
       applied.push(...(await act(planFor([], bare(inventory), { disableModules: true }).steps, input.hands, note)));
@@ -152,23 +159,44 @@ function merge(decisions: readonly Decision[], refused: ReadonlyMap<string, Deci
   return decisions.map((decision) => refused.get(decision.device) ?? decision);
 }
 
-function withdrawn(decision: Decision): Decision {
+function isProvisional(decision: Decision): boolean {
+  return isConnected(decision.level) && decision.pending.length > 0;
+}
+
+function withdrawn(decision: Decision, because: string): Decision {
   return {
     ...decision,
     level: 'disconnected',
-    detail: `${decision.detail}; withdrawn: it would not settle`,
+    detail: `${decision.detail}; withdrawn: ${because}`,
     pending: [],
   };
 }
 
-/** Looks until the facts that bound devices still owe are there, or patience ends. */
+/** Takes a device out of use without knowing what is bound to it by now: what lies below its outermost node goes too. */
+function letGo(device: Device): Step[] {
+  if (device.bus === 'usb') return [{ kind: 'authorize', device: device.id, node: device.location, value: false }];
+  const outer = device.nodes[0];
+  if (outer === undefined) return [];
+  const { bus, name: node } = outer;
+  const driver = outer.driver ?? transportDriver(device)?.name ?? '*';
+  return [
+    ...(OVERRIDE_BUSES.includes(bus) ? [{ kind: 'pin', device: device.id, bus, node, driver: 'none' } as const] : []),
+    { kind: 'unbind', device: device.id, bus, node, driver },
+  ];
+}
+
+/** Looks until the facts that bound devices still owe are there, or patience ends. A look that fails is tried once more. */
 async function lookUntilKnown(input: EnforceInput, decisions: readonly Decision[]): Promise<Result<Inventory>> {
-  const waiting = new Set(
-    decisions.filter((one) => isConnected(one.level) && one.pending.length > 0).map((d) => d.device),
-  );
+  const waiting = new Set(decisions.filter(isProvisional).map(({ device }) => device));
   let waited = 0;
+  let failed = false;
   for (let pause = 5; ; pause = Math.min(pause * 2, 200)) {
     const seen = await input.look(false);
+    if (!seen.ok && !failed) {
+      failed = true;
+      await input.wait(pause);
+      continue;
+    }
     if (!seen.ok || waiting.size === 0 || waited >= PATIENCE_MS) return seen;
     const bound = new Set(seen.value.devices.filter(isBound).map((device) => device.id));
     const owed = input
@@ -180,34 +208,41 @@ async function lookUntilKnown(input: EnforceInput, decisions: readonly Decision[
   }
 }
 
-/** With what binding showed. Fills `refused`. */
+/** With what binding showed; of `untyped` devices only the type was to be seen so far. Fills `refused`. */
 function decideAgain(
   input: EnforceInput,
   inventory: Inventory,
   before: readonly Decision[],
   refused: Map<string, Decision>,
+  untyped: ReadonlySet<string>,
   note: (event: EventBody) => void,
 ): Decision[] {
   const earlier = new Map(before.map((decision) => [decision.device, decision]));
   let fresh: Map<string, Decision> | undefined;
-  const present = new Set(inventory.devices.map((device) => device.id));
-  const decisions = input.decide(inventory, 'after-bind').map((decision): Decision => {
-    const kept = refused.get(decision.device);
+  const devices = new Map(inventory.devices.map((device) => [device.id, device]));
+  const toBeBound = (id: string): boolean => {
+    const device = devices.get(id);
+    return untyped.has(id) && device !== undefined && innerNode(device) !== undefined && !isBound(device);
+  };
+  const unlooked = (id: string): Decision | undefined => {
+    fresh ??= new Map(input.decide(inventory, 'before-bind').map((one) => [one.device, one]));
+    return fresh.get(id);
+  };
+  const decisions = input.decide(inventory, 'after-bind').map((after): Decision => {
+    const kept = refused.get(after.device);
     if (kept !== undefined) return kept;
-    const old = earlier.get(decision.device);
+    const old = earlier.get(after.device);
     // Appeared meanwhile: nothing was bound to look at it yet.
-    if (old === undefined) {
-      fresh ??= new Map(input.decide(inventory, 'before-bind').map((one) => [one.device, one]));
-      return fresh.get(decision.device) ?? decision;
-    }
-    if (isConnected(decision.level)) return decision;
+    if (old === undefined) return unlooked(after.device) ?? after;
     // It was denied before, for a better reason than what can no longer be seen of it.
-    if (!isConnected(old.level)) return old;
+    if (!isConnected(old.level)) return isConnected(after.level) ? after : old;
+    const decision = toBeBound(after.device) ? (unlooked(after.device) ?? after) : after;
+    if (isConnected(decision.level)) return decision;
     refused.set(decision.device, decision);
     if (decision.reason === 'feature-forbidden' || decision.reason === 'feature-missing')
       note({ kind: 'violation', device: decision.device, rule: decision.rule?.id ?? '', detail: decision.detail });
     return decision;
   });
   // A device that has gone keeps its decision, so that the report says what became of it.
-  return [...decisions, ...before.filter((decision) => !present.has(decision.device))];
+  return [...decisions, ...before.filter((decision) => !devices.has(decision.device))];
 }

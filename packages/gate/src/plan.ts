@@ -6,7 +6,15 @@ import type { Decision } from '@airlock/core/decision.ts';
 import type { Device, Inventory } from '@airlock/core/device.ts';
 import { isConnected } from '@airlock/core/level.ts';
 import type { Plan, Step } from '@airlock/core/plan.ts';
-import { deviceDriver, innerNode, moduleAlias, needsNoDriver, sameDriver, transportDriver } from './drivers.ts';
+import {
+  deviceDriver,
+  hidesType,
+  innerNode,
+  moduleAlias,
+  needsNoDriver,
+  sameDriver,
+  transportDriver,
+} from './drivers.ts';
 
 /** Buses whose devices a host can make appear. */
 export const GATED_BUSES = ['pci', 'virtio', 'vdpa', 'usb'] as const;
@@ -124,6 +132,8 @@ function connect(
       bind.push({ kind: 'bind', device: device.id, bus: transport.bus, node: outer.name, driver: transport.name });
     }
   }
+  // What appears below the transport may be of any type: it is looked at, and decided on, before it gets a driver.
+  if (transport !== undefined && hidesType(device)) return;
   const alias = module ?? moduleAlias(device);
   if (alias !== undefined && alias !== null) load.push({ kind: 'load', device: device.id, module: alias });
   // Only a driver that the rule names itself is pinned: it may be one that does not match by ids (vfio-pci).
