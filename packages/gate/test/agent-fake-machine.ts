@@ -201,7 +201,13 @@ export function fakeMachine(functions: readonly FakeFunction[], options: { autob
     tree.set(`${path}/subsystem_device`, hex(0x1100));
     tree.set(`${path}/driver_override`, '(null)\n');
     tree.set(`${path}/remove`, '');
-    tree.set(`${path}/config`, new Uint8Array(256));
+    tree.set(`${path}/reset`, '');
+    const config = new Uint8Array(256);
+    const view = new DataView(config.buffer);
+    view.setUint16(0, one.vendor, true);
+    view.setUint16(2, one.device, true);
+    view.setUint32(8, one.class * 256 + (one.revision ?? 0), true);
+    tree.set(`${path}/config`, config);
     say('add', path, 'pci');
     if (options.autobinds) bindPci(one.slot, one.virtio ? 'virtio-pci' : (one.driver ?? ''));
   }

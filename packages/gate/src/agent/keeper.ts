@@ -15,6 +15,7 @@ import type { Hands } from '../apply.ts';
 import { type Enforced, enforce } from '../enforce.ts';
 import { changesBetween } from './changes.ts';
 import { readBootTime } from './clock.ts';
+import type { Conduct } from './conduct.ts';
 import { contradictions } from './contradictions.ts';
 import type { Earlier } from './earlier.ts';
 import { loadGrants, saveGrants, savePermanentGrants } from './grant-store.ts';
@@ -33,8 +34,7 @@ import { readVitals } from './vitals.ts';
 export interface KeeperParts {
   readonly hands: Hands;
   readonly judge: Judge;
-  /** False: nothing is changed on the machine, only looked at and said. */
-  readonly enforcing: boolean;
+  readonly conduct: Conduct;
   /** Milliseconds. */
   readonly wait: (milliseconds: number) => Promise<void>;
   readonly note: (event: EventBody) => void;
@@ -46,8 +46,6 @@ export interface KeeperParts {
   readonly earlier: Earlier;
   /** What the policy wants done about devices that misbehave. */
   readonly on: Policy['on'];
-  /** Why nothing is changed, where that is so. */
-  readonly whyNot: string;
   /** The program that switches the machine off; null where none may be run. */
   readonly powerOff: readonly string[] | null;
   /** The driver that was taken off a device before anybody looked at it, told once. */
@@ -95,7 +93,7 @@ export interface Keeper {
   denies(device: string): boolean;
   /** The decision on a device that was bound, looked at and refused. */
   refusal(device: string): Decision | undefined;
-  /** Milliseconds since boot of the next end of a grant. */
+  /** Milliseconds since boot of the next end of a grant, or of learning. */
   nextEnd(): number | undefined;
 }
 
@@ -112,7 +110,7 @@ const PASSING: ReadonlySet<Decision['reason']> = new Set([
 ]);
 
 export function startKeeper(parts: KeeperParts): Keeper {
-  const { hands, judge, note, enforcing } = parts;
+  const { hands, judge, note, conduct } = parts;
   const { files } = hands;
   let grants: readonly GrantRecord[] = [];
   let boot: string | null = null;
@@ -133,6 +131,8 @@ export function startKeeper(parts: KeeperParts): Keeper {
   let found: readonly Found[] = [];
   /** What stayed undone when it was last tried. */
   let undone: string | null = null;
+  /** Was something done about an offence in this turn? */
+  let answered = false;
   const steps = new Map<string, string>();
   const refused = new Map<string, Decision>();
   const facts = knownFacts(parts.earlier.decisions);
@@ -255,7 +255,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
     const first = inventory === undefined;
     for (const [bus, on] of Object.entries(now.kernel.autoprobe)) {
       const kept = machine.some(({ property, status }) => status === 'enforced' && property.endsWith(` on ${bus}`));
-      if (!on || !enforcing) continue;
+      if (!on || !conduct.enforcing) continue;
       if (kept) note({ kind: 'violation', device: `bus:${bus}`, rule: '', detail: 'drivers_autoprobe was turned on' });
       else if (first && parts.earlier.decisions.size > 0) {
         found = [...found, { device: `bus:${bus}`, what: 'it bound by itself', corrected: false }];
@@ -293,7 +293,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
       if (offences.length === 0) responder.clear(device.id, ['driver-violation', 'feature-violation']);
       hearSilence(device.id, 'attributes', heldReads(device));
       // What a bound device has shown of itself is not forgotten when it is unbound: it would be bound to look again.
-      if (enforcing && isBound(device) && !isConnected(decision.level) && !PASSING.has(decision.reason)) {
+      if (conduct.enforcing && isBound(device) && !isConnected(decision.level) && !PASSING.has(decision.reason)) {
         refused.set(device.id, decision);
       }
     }
@@ -355,9 +355,10 @@ export function startKeeper(parts: KeeperParts): Keeper {
           denied = deniedBy(judgement);
           if (fresh) accuse(seen, judgement);
           // What was done about it changes what there is to see, and to decide; it is not answered twice in a turn.
-          const answered = fresh && (await responder.answer(seen, uptime ?? 0));
+          const again = fresh && (await responder.answer(seen, uptime ?? 0));
           fresh = false;
-          if (!answered) return ok(seen);
+          if (!again) return ok(seen);
+          answered = true;
         }
       },
       decide: (seen, phase) => {
@@ -373,7 +374,8 @@ export function startKeeper(parts: KeeperParts): Keeper {
     if (bus !== undefined)
       return machine.every(({ property, status }) => !property.endsWith(bus) || status === 'enforced');
     const one = enforcements.find(({ decision }) => decision.device === device);
-    return one === undefined || one.outcomes.every(({ status }) => status !== 'failed');
+    const there = inventory?.devices.find(({ id }) => id === device);
+    return one === undefined || there === undefined || contradictions(there, one.decision).length === 0;
   }
 
   /** Steps are repeated in every turn; said is only what came out differently than the last time. */
@@ -453,19 +455,26 @@ export function startKeeper(parts: KeeperParts): Keeper {
     },
     async turn(occasion, quick) {
       await readClock();
+      if (conduct.advance(uptime)) {
+        const because = uptime === null ? 'the clock cannot be read' : 'its time is over';
+        note({ kind: 'mode-changed', mode: conduct.mode, enforcing: conduct.enforcing, because });
+      }
       const timed = endByTime(grants, uptime);
       await endGrants(timed.ended, timed.live, uptime === null ? 'the clock cannot be read' : 'its time is over');
-      let result = await run(occasion, enforcing && quick, true);
-      if (enforcing && !quick && result.ok && !settled(result.value)) {
+      answered = false;
+      let result = await run(occasion, conduct.enforcing && quick, true);
+      if (conduct.enforcing && !quick && result.ok && !settled(result.value)) {
         const open = remains(result.value);
         // Who only asks is told what could not be done the last time; the next sweep tries it again.
         const asked = occasion.reasons.every((reason) => reason === ASKED);
-        if (!asked || open === null || open !== undone) result = await run(occasion, true, false);
-        undone = open;
+        if (!asked || answered || open === null || open !== undone) {
+          result = await run(occasion, true, false);
+          undone = result.ok && !settled(result.value) ? open : null;
+        }
       }
       // What binding showed is answered at once, and what answering showed in the next turn.
       if (result.ok && (await responder.answer(result.value.inventory, uptime ?? 0))) {
-        result = await run(occasion, enforcing, false);
+        result = await run(occasion, conduct.enforcing, false);
       }
       trouble('inventory', result.ok ? null : result.error);
       if (result.ok) {
@@ -518,7 +527,10 @@ export function startKeeper(parts: KeeperParts): Keeper {
     knows: (device) => seenIds.has(device),
     denies: (device) => denied.has(device),
     refusal: (device) => refused.get(device),
-    nextEnd: () => nextEnd(grants),
+    nextEnd() {
+      const ends = [nextEnd(grants), conduct.changesAt].filter((end) => end !== undefined);
+      return ends.length === 0 ? undefined : Math.min(...ends);
+    },
   };
 }
 

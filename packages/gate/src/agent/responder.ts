@@ -11,6 +11,7 @@ import type { Enforcement, Outcome, Step } from '@airlock/core/plan.ts';
 import type { Problem } from '@airlock/core/result.ts';
 import type { Policy, Violation } from '@airlock/policy/policy.ts';
 import { applyPlan, type Hands } from '../apply.ts';
+import type { Conduct } from './conduct.ts';
 import { loadHolds, saveHolds } from './hold-store.ts';
 import { addHold, HOLDS_LIMIT, type Hold, makeHold, outlivesDeparture, withheld } from './holds.ts';
 import type { Offence } from './offence.ts';
@@ -20,8 +21,7 @@ import { carriedBy, RESETS_WITHIN_MS, type Response, respond } from './respond.t
 export interface ResponderParts {
   readonly hands: Hands;
   readonly on: Policy['on'];
-  readonly enforcing: boolean;
-  readonly whyNot: string;
+  readonly conduct: Conduct;
   /** The program that switches the machine off; null where none may be run. */
   readonly powerOff: readonly string[] | null;
   readonly wait: (milliseconds: number) => Promise<void>;
@@ -108,6 +108,8 @@ export function startResponder(parts: ResponderParts): Responder {
     const incarnation = device === undefined ? undefined : await parts.incarnation(device);
     const next = addHold(holds, makeHold(one.offence, action, uptime, incarnation));
     if (next !== holds && next.length <= REMEMBERED) await keep(next);
+    // From now on it is this that keeps it out, and this that has to be lifted.
+    parts.anew(one.offence.device);
     owed.push(one);
   }
 
@@ -131,8 +133,8 @@ export function startResponder(parts: ResponderParts): Responder {
   async function answerOne(offence: Offence, inventory: Inventory, uptime: number): Promise<boolean> {
     const device = inventory.devices.find(({ id }) => id === offence.device);
     const responses = respond(parts.on, offence, device, {
-      enforcing: parts.enforcing,
-      whyNot: parts.whyNot,
+      enforcing: parts.conduct.enforcing,
+      whyNot: parts.conduct.whyNot,
       resets: recentResets(offence.device, uptime).length,
       carries: carriedBy(offence.device, inventory),
     });
@@ -220,7 +222,7 @@ export function startResponder(parts: ResponderParts): Responder {
       await keep(holds.filter((one) => one !== mine));
     },
     withhold(decisions) {
-      if (holds.length === 0 || !parts.enforcing) return decisions;
+      if (holds.length === 0 || !parts.conduct.enforcing) return decisions;
       const held = new Map(holds.map((one) => [one.device, one]));
       return decisions.map((decision) => {
         const mine = held.get(decision.device);
