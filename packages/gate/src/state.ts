@@ -38,7 +38,8 @@ export async function saveState(
   files: Files,
   state: {
     readonly gate: GateState;
-    readonly bootDevices: readonly string[];
+    /** `Origins.boot` */
+    readonly boot: ReadonlyMap<string, string | null>;
     readonly enforcements: readonly Enforcement[];
     readonly events: readonly Event[];
   },
@@ -48,7 +49,8 @@ export async function saveState(
     const saved = await files.save(`${STATE}/${name}`, text, 0o600);
     if (!saved.ok) problems.push({ code: 'state-unwritable', message: saved.error.message });
   };
-  await save('boot-devices.json', `${JSON.stringify(state.bootDevices)}\n`);
+  await save('boot-devices.json', `${JSON.stringify([...state.boot.keys()])}\n`);
+  await save('boot-inodes.json', `${JSON.stringify(Object.fromEntries(state.boot))}\n`);
   await save('enforcement.json', `${JSON.stringify(state.enforcements)}\n`);
   await save('events.ndjson', state.events.map((event) => `${JSON.stringify(event)}\n`).join(''));
   // Last: where gate.json stands, the others do.

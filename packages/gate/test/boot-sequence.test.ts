@@ -51,6 +51,7 @@ function prepare(options: Partial<FakeMachineOptions> = {}, policy: string | nul
     },
     now: () => clock++,
     wait: async () => undefined,
+    inodeOf: async (path) => machine.inodes.get(path),
     print: (text) => void printed.push(text),
   };
   return { machine, hands, printed };
@@ -106,6 +107,31 @@ test('the virtio bus is quiet before a driver is on it: 6.1, where a module brin
   const off = machine.files.writes.findIndex((one) => one.path === '/sys/bus/virtio/drivers_autoprobe');
   const bind = machine.files.writes.findIndex((one) => one.path.endsWith('/virtio-pci/bind'));
   assert.ok(off !== -1 && off < bind, `${off} ${bind}`);
+});
+
+test('what is plugged into the place of another device was not there at boot, whatever it says of itself', async () => {
+  const { machine, hands } = prepare();
+  const { files } = machine;
+  let looks = 0;
+  const replaced: BootHands = {
+    ...hands,
+    files: {
+      ...files,
+      list: async (path) => {
+        // After the gate's first look, and before it binds: the same ids in the same place.
+        if (path === '/sys/bus' && looks++ === 2) {
+          machine.unplug('0000:00:02.0');
+          machine.plug(card('0000:00:02.0'));
+        }
+        return files.list(path);
+      },
+    },
+  };
+  const done = await boot(replaced);
+  assert.ok(done.ok);
+  assert.ok(looks > 2);
+  assert.equal(machine.driverOf('pci', '0000:00:02.0'), null);
+  assert.deepEqual(state(machine, 'boot-devices.json'), ['pci:0000:00:01.0', 'pci:0000:00:03.0', 'pci:0000:00:04.0']);
 });
 
 test('what built-in drivers took before the gate is unbound', async () => {

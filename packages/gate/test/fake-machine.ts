@@ -25,6 +25,8 @@ export interface FakeMachine {
   /** As the host does it: the function appears; up to 6.12 a loaded driver takes it whatever autoprobe says. */
   readonly plug: (one: FakeFunction) => void;
   readonly unplug: (address: string) => void;
+  /** Of device folders; never the same twice. */
+  readonly inodes: ReadonlyMap<string, string>;
 }
 
 export interface FakeMachineOptions {
@@ -91,7 +93,9 @@ export function fakeMachine(options: FakeMachineOptions): FakeMachine {
   const { tree } = files;
   const functions = new Map<string, FakeFunction>();
   const drivers = new Map<string, Set<string>>(); // bus -> names
+  const inodes = new Map<string, string>();
   let virtioNumber = 0;
+  let inode = 4_294_967_300;
 
   const real = (bus: string, node: string) => {
     const link = tree.get(`/sys/bus/${bus}/devices/${node}`);
@@ -178,6 +182,7 @@ export function fakeMachine(options: FakeMachineOptions): FakeMachine {
     functions.set(one.address, one);
     const path = `/sys/devices/pci0000:00/${one.address}`;
     const base = hex(one.class, 6);
+    inodes.set(path, String(inode++));
     tree.set(
       `${path}/modalias`,
       `pci:v0000${hex(one.vendor, 4)}d0000${hex(one.device, 4)}sv00001AF4sd00001100bc${base.slice(0, 2)}sc${base.slice(2, 4)}i${base.slice(4)}\n`,
@@ -238,6 +243,7 @@ export function fakeMachine(options: FakeMachineOptions): FakeMachine {
     files,
     commands,
     driverOf,
+    inodes,
     plug: (one) => {
       add(one);
       if (auto('pci') || !options.release?.startsWith('7.')) {

@@ -25,6 +25,11 @@ const hands: BootHands = {
     std.out.puts(text);
     std.out.flush();
   },
+  inodeOf: async (path) => {
+    // As the agent asks: of a link its own.
+    const [found] = os.lstat(path);
+    return found === null ? undefined : String(found.ino);
+  },
 };
 
 /**

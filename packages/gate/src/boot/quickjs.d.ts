@@ -24,6 +24,8 @@ declare module 'quickjs:os' {
   export function readlink(path: string): [string, number];
   export function readdir(path: string): [string[], number];
   export function stat(path: string): [{ mode: number; size: number } | null, number];
+  /** Of a link itself. */
+  export function lstat(path: string): [{ ino: number } | null, number];
   export function pipe(): [number, number] | null;
   /** A process id when `block` is false. */
   export function exec(

@@ -13,10 +13,12 @@ import { compilePolicy } from '@airlock/policy/compile.ts';
 import { decide } from '@airlock/policy/decide.ts';
 import { decodePolicy } from '@airlock/policy/decode.ts';
 import { unpackDocuments } from '@airlock/policy/document.ts';
+import { modeAt } from '@airlock/policy/mode.ts';
 import { MODES, type Mode, type Policy } from '@airlock/policy/policy.ts';
 import { applyPlan } from '../apply.ts';
 import { type EnforceInput, enforce } from '../enforce.ts';
 import { fallbackDecisions, onlyBootCritical } from '../fallback.ts';
+import { type InodeOf, type Origins, startOrigins } from '../origin.ts';
 import { GATED_BUSES } from '../plan.ts';
 import { eventLog, type GateState, STATE, saveState } from '../state.ts';
 import { summary } from '../summary.ts';
@@ -31,6 +33,7 @@ export interface BootHands {
   readonly wait: (milliseconds: number) => Promise<void>;
   /** To the console. */
   readonly print: (text: string) => void;
+  readonly inodeOf: InodeOf;
 }
 
 export interface BootOptions {
@@ -53,6 +56,7 @@ interface Loaded {
   readonly policy: Policy | null;
   /** As it stands in the initramfs, for the agent. */
   readonly text: string | null;
+  /** As it was asked for; learning may be over. */
   readonly mode: Mode;
   readonly problems: readonly Problem[];
 }
@@ -76,7 +80,9 @@ export async function boot(hands: BootHands, options: BootOptions = {}): Promise
           mode: 'enforce',
           problems: [{ code: 'gate-crashed', message: options.fallbackBecause }],
         };
-  const { policy, mode } = loaded;
+  const { policy } = loaded;
+  const learnFor = policy?.learnFor === undefined ? {} : { learnFor: policy.learnFor };
+  const mode = modeAt({ mode: loaded.mode, ...learnFor }, hands.now() / 1000);
   const act = mode === 'enforce';
   const problems = [...loaded.problems];
   const modprobe = await findModprobe(files);
@@ -98,9 +104,10 @@ export async function boot(hands: BootHands, options: BootOptions = {}): Promise
   log.note({ kind: 'gate-started', mode, policy: policy?.files.join(', ') ?? null, kernel: await release(files) });
   for (const problem of problems) log.note({ kind: 'policy-problem', problem });
 
+  const origins = startOrigins(hands.inodeOf, 'first');
   const input: EnforceInput = {
     hands: tools,
-    look: looker(files, act),
+    look: looker(files, act, origins),
     decide: decider(policy, withheldBecause(policy, kept.ok), problems),
     act,
     disableModules: policy?.modules.disableLoading === 'after-gate',
@@ -111,7 +118,7 @@ export async function boot(hands: BootHands, options: BootOptions = {}): Promise
   if (!done.ok) {
     return fail('inventory-failed', done.error.message);
   }
-  const { enforcements, machine, inventory, first } = done.value;
+  const { enforcements, machine, inventory } = done.value;
   problems.push(...done.value.problems);
   for (const one of enforcements) {
     log.note({ kind: 'decided', decision: one.decision });
@@ -131,7 +138,7 @@ export async function boot(hands: BootHands, options: BootOptions = {}): Promise
   problems.push(
     ...(await saveState(files, {
       gate,
-      bootDevices: first.devices.map((device) => device.id),
+      boot: origins.boot ?? new Map(),
       enforcements,
       events: log.events,
     })),
@@ -151,18 +158,15 @@ export async function boot(hands: BootHands, options: BootOptions = {}): Promise
 }
 
 /** The first inventory says what was there at boot; everything that it does not list came later. */
-function looker(files: Files, act: boolean): EnforceInput['look'] {
-  let atBoot: readonly string[] | undefined;
+function looker(files: Files, act: boolean, origins: Origins): EnforceInput['look'] {
   return async (probe) => {
     const seen = await readInventory(files, {
       // Asking for offered features writes configuration space: not where the machine is to be left as it is.
       probe: probe && act,
-      bootDevices: atBoot ?? [],
+      bootDevices: [],
       detail: 'decision',
     });
-    if (!seen.ok || atBoot !== undefined) return seen;
-    atBoot = seen.value.devices.map((device) => device.id);
-    return ok({ ...seen.value, devices: seen.value.devices.map((device) => ({ ...device, origin: 'boot' as const })) });
+    return seen.ok ? ok(await origins.mark(seen.value)) : seen;
   };
 }
 
