@@ -55,6 +55,12 @@ function eventParts(event: Event): { word: string; colour?: Colour; device: stri
         device: '',
         what: `${event.enforcing ? 'enforces' : 'only watches'}, mode ${event.mode}, policy ${event.policy.join(', ') || 'built-in fallback'}, hears of changes by ${event.uevents}`,
       };
+    case 'mode-changed':
+      return {
+        word: 'mode',
+        device: '',
+        what: `${event.mode} from now on: ${event.because}${event.enforcing ? '' : '; the agent only watches'}`,
+      };
     case 'agent-stopped':
       return { word: 'agent', device: '', what: `ended: ${event.because}` };
     case 'policy-problem':

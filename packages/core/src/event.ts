@@ -48,6 +48,8 @@ export type EventBody =
       /** Where it hears of changes: `netlink`, `polling`. */
       readonly uevents: string;
     }
+  /** Learning is over. */
+  | { readonly kind: 'mode-changed'; readonly mode: string; readonly enforcing: boolean; readonly because: string }
   | { readonly kind: 'agent-stopped'; readonly because: string };
 
 /** `at` is milliseconds since boot for the gate (it has no trustworthy clock), since 1970 for the agent. */

@@ -8,6 +8,7 @@ import { decodePolicy } from '@airlock/policy/decode.ts';
 import { parseSources } from '@airlock/policy/node-source.ts';
 import type { Policy } from '@airlock/policy/policy.ts';
 import { type Agent, makeAgent } from '../src/agent/agent.ts';
+import { type Conduct, conductAs } from '../src/agent/conduct.ts';
 import type { Answer } from '../src/agent/control-protocol.ts';
 import { openDecisionLog } from '../src/agent/decision-log.ts';
 import { readEarlier } from '../src/agent/earlier.ts';
@@ -60,7 +61,7 @@ export interface Harness {
 
 export async function startAgent(
   machine: FakeMachine,
-  options: { policy?: string; judge?: Judge; enforcing?: boolean; gap?: number; poll?: number } = {},
+  options: { policy?: string; judge?: Judge; enforcing?: boolean; conduct?: Conduct; gap?: number; poll?: number } = {},
 ): Promise<Harness> {
   const enforcing = options.enforcing ?? true;
   const log = await openDecisionLog(machine.files, () => 1_700_000_000_000);
@@ -71,8 +72,7 @@ export async function startAgent(
   const agent = makeAgent({
     hands: { files: machine.files, commands, modprobe: ['modprobe'] },
     judge: options.judge ?? judgeOf(text),
-    enforcing,
-    whyNot: 'it only watches',
+    conduct: options.conduct ?? conductAs({ mode: 'enforce', enforce: enforcing }, 0),
     on: policyOf(text).on,
     powerOff: POWER_OFF,
     wait: async () => undefined,
@@ -84,7 +84,6 @@ export async function startAgent(
     earlier: await readEarlier(machine.files),
     log,
     source: machine.uevents,
-    mode: 'enforce',
     policy: ['policy.yaml'],
     gap: options.gap ?? 1,
     // Where a test does not ask for polls there are none within its time.

@@ -19,7 +19,7 @@ export const verb: Verb = {
   --kernel K     make a minimal initramfs instead, with the modules of this kernel: 6.1, 6.12 or 7.2 of the cache,
                  a release below /lib/modules, or the path of an image or of a folder with modules.dep
   --module NAME  one more module for a minimal initramfs; can be given more than once
-  --mode MODE    learn, audit or enforce, instead of what the policy says
+  --mode MODE    learn, audit or enforce, instead of what the policy says; learn lasts 30 minutes where it says no time
   --json         what was made as JSON
 
 The old /init is kept and runs after the gate, with the same arguments. The same input gives the same bytes; the digest

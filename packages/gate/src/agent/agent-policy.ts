@@ -13,6 +13,7 @@ import { STATE } from './state.ts';
 export interface AgentPolicy {
   /** Null: there is a policy, but it cannot be used; what is built in counts. */
   readonly policy: Policy | null;
+  /** As it was asked for; learning may be over. */
   readonly mode: Mode;
   readonly problems: readonly Problem[];
 }

@@ -16,8 +16,7 @@ import { type Occasion, startTurns } from './turns.ts';
 export interface AgentParts extends Omit<KeeperParts, 'note' | 'seizedFrom'> {
   readonly log: DecisionLog;
   readonly source: UeventSource;
-  /** The policy's mode and files, for status. */
-  readonly mode: string;
+  /** The policy's files, for status. */
   readonly policy: readonly string[];
   /** Milliseconds between turns in a storm, and between looks at everything when nothing happens. */
   readonly gap?: number;
@@ -50,7 +49,7 @@ const POLL = 5000;
 const LONGEST_TIMER = 2 ** 31 - 1;
 
 export function makeAgent(parts: AgentParts): Agent {
-  const { log } = parts;
+  const { log, conduct } = parts;
   const note = (event: Parameters<DecisionLog['add']>[0]): void => void log.add(event);
   const keeper = startKeeper({ ...parts, note, seizedFrom: (device) => seizing.boundTo(device) });
   const seizing = startSeizing({
@@ -64,7 +63,7 @@ export function makeAgent(parts: AgentParts): Agent {
   const turns = startTurns(turn, parts.gap ?? GAP, (failure) => {
     if (!failure.ok) note({ kind: 'policy-problem', problem: failure.error });
   });
-  const operator = { keeper, hands: parts.hands, enforcing: parts.enforcing, whyNot: parts.whyNot, note };
+  const operator = { keeper, hands: parts.hands, conduct, note };
   let sweep: NodeJS.Timeout | undefined;
   let expiry: NodeJS.Timeout | undefined;
   let polling: NodeJS.Timeout | undefined;
@@ -87,7 +86,7 @@ export function makeAgent(parts: AgentParts): Agent {
     if (end === undefined || now === null) return;
     // A hundredth of a second is what /proc/uptime can tell.
     const wait = Math.min(Math.max(end - now, 0) + 10, LONGEST_TIMER);
-    expiry = setTimeout(() => turns.lookAgain('a grant ends'), wait);
+    expiry = setTimeout(() => turns.lookAgain('a time is over'), wait);
   }
 
   /** The next look is due some time after the last has ended, however long that took. */
@@ -109,8 +108,8 @@ export function makeAgent(parts: AgentParts): Agent {
     return {
       version: 1,
       from: 'agent',
-      mode: parts.mode,
-      enforcing: parts.enforcing,
+      mode: conduct.mode,
+      enforcing: conduct.enforcing,
       policy: parts.policy,
       kernel: inventory?.kernel.release ?? null,
       uevents: parts.source.kind,
@@ -146,14 +145,14 @@ export function makeAgent(parts: AgentParts): Agent {
     async start() {
       note({
         kind: 'agent-started',
-        mode: parts.mode,
-        enforcing: parts.enforcing,
+        mode: conduct.mode,
+        enforcing: conduct.enforcing,
         policy: parts.policy,
         uevents: parts.source.kind,
       });
       parts.source.start((notice) => {
         if (notice.kind === 'uevent') {
-          if (parts.enforcing) seizing.hear(notice.uevent);
+          if (conduct.enforcing) seizing.hear(notice.uevent);
           turns.note(notice.uevent);
         } else turns.lookAgain(notice.because);
       });

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Device } from '@airlock/core/device.ts';
 import type { Event } from '@airlock/core/event.ts';
 import { ok, type Problem, type Result } from '@airlock/core/result.ts';
+import type { Files } from '@airlock/linux/files.ts';
 import { nodeCommands } from '@airlock/linux/node-commands.ts';
 import { nodeFiles } from '@airlock/linux/node-files.ts';
 import { compilePolicy } from '@airlock/policy/compile.ts';
@@ -17,6 +18,8 @@ import { openUeventSocket } from '@airlock/transport/uevent-socket.ts';
 import type { UeventSource } from '@airlock/transport/uevents.ts';
 import { type Agent, makeAgent } from './agent.ts';
 import { type AgentPolicy, judgeByFallback, readGatePolicy } from './agent-policy.ts';
+import { readBootTime } from './clock.ts';
+import { type Conduct, conductAs } from './conduct.ts';
 import { openDecisionLog } from './decision-log.ts';
 import { readEarlier } from './earlier.ts';
 import { type Judge, judgeBy } from './judge.ts';
@@ -48,7 +51,7 @@ const POLL = 2000;
 /**
  * Runs until `signal` ends it; gives the status at the end. Codes: `agent-without-policy`, `agent-running`,
  * `control-socket`. Below the real `/` nothing but the state in /run/airlock and /var/lib/airlock is written unless
- * `enforce` is set and the policy is in enforce mode; below any other root nothing runs a program.
+ * `enforce` is set and the policy is in enforce mode, or learning is over; below any other root nothing runs a program.
  */
 export async function runAgent(options: RunOptions): Promise<Result<Status>> {
   const real = options.root === '/';
@@ -56,13 +59,14 @@ export async function runAgent(options: RunOptions): Promise<Result<Status>> {
   const chosen = options.policy === undefined ? await readGatePolicy(reading) : ok(options.policy);
   if (!chosen.ok) return chosen;
   const { policy, mode, problems } = chosen.value;
-  const enforcing = options.enforce && mode === 'enforce';
-  const whyNot = !options.enforce
-    ? 'the agent was started without --enforce: it only watches'
-    : `the policy's mode is ${mode}: the agent only watches`;
-  if (!enforcing) options.say(whyNot);
+  const time = await readBootTime(reading);
+  const conduct = conductAs(
+    { ...(policy?.learnFor === undefined ? {} : { learnFor: policy.learnFor }), mode, enforce: options.enforce },
+    time.ok ? time.value.uptime : null,
+  );
+  if (!conduct.enforcing) options.say(conduct.whyNot);
 
-  const files = nodeFiles({ root: options.root, writes: enforcing ? 'everything' : 'state' });
+  const files = filesAs(conduct, options.root);
   const log = await openDecisionLog(files, () => Date.now());
   log.listen(options.event);
   const calls = await loadSystemCalls();
@@ -81,8 +85,7 @@ export async function runAgent(options: RunOptions): Promise<Result<Status>> {
   const agent = makeAgent({
     hands: { files, commands: nodeCommands(), modprobe: real ? ['modprobe'] : null },
     judge,
-    enforcing,
-    whyNot,
+    conduct,
     on: policy?.on ?? {},
     powerOff: real ? POWER_OFF : null,
     wait: (milliseconds) => sleep(milliseconds),
@@ -91,14 +94,13 @@ export async function runAgent(options: RunOptions): Promise<Result<Status>> {
     earlier: await readEarlier(files),
     log,
     source,
-    mode,
     policy: policy?.files ?? [],
     alive: () => notify('WATCHDOG=1'),
   });
   const trouble: readonly Problem[] = [...problems, ...(external?.problem ? [external.problem] : [])];
   for (const problem of trouble) log.add({ kind: 'policy-problem', problem });
 
-  const server = await serve(options, agent, calls, enforcing);
+  const server = await serve(options, agent, calls, conduct);
   if (!server.ok) {
     source.close();
     await external?.engine.close();
@@ -115,12 +117,25 @@ export async function runAgent(options: RunOptions): Promise<Result<Status>> {
   return ok(last);
 }
 
-/** The control socket; an agent that only watches goes on without one. */
+/** Hands that change the machine only while the agent enforces, and its own state always. */
+function filesAs(conduct: Conduct, root: string): Files {
+  const watching = nodeFiles({ root, writes: 'state' });
+  const acting = nodeFiles({ root, writes: 'everything' });
+  const now = () => (conduct.enforcing ? acting : watching);
+  return {
+    ...watching,
+    write: (path, data, offset) => now().write(path, data, offset),
+    save: (path, data, mode) => now().save(path, data, mode),
+    append: (path, data) => now().append(path, data),
+  };
+}
+
+/** The control socket; an agent that only watches, and will never do more, goes on without one. */
 async function serve(
   options: RunOptions,
   agent: Agent,
   calls: Result<SystemCalls>,
-  enforcing: boolean,
+  conduct: Conduct,
 ): Promise<Result<{ close(): Promise<void> }>> {
   const path = join(options.root, STATE.socket);
   const server = await serveControl(path, {
@@ -131,7 +146,8 @@ async function serve(
       return peer.ok ? peer.value.uid : null;
     },
   });
-  if (server.ok || enforcing || server.error.code === 'agent-running') return server;
+  const acts = conduct.enforcing || (options.enforce && conduct.changesAt !== undefined);
+  if (server.ok || acts || server.error.code === 'agent-running') return server;
   options.say(`no control socket: ${server.error.message}`);
   return ok({ close: async () => undefined });
 }

@@ -11,6 +11,7 @@ import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { type Fingerprint, fingerprintOf, matchFingerprint } from '@airlock/policy/grant.ts';
 import { applyPlan, type Hands } from '../apply.ts';
 import { describe } from './changes.ts';
+import type { Conduct } from './conduct.ts';
 import type { Answer, Identity, Request, Term } from './control-protocol.ts';
 import { formatDuration } from './duration.ts';
 import { findDevice } from './find-device.ts';
@@ -21,9 +22,7 @@ import type { Keeper } from './keeper.ts';
 export interface OperatorParts {
   readonly keeper: Keeper;
   readonly hands: Hands;
-  readonly enforcing: boolean;
-  /** Why not, where it does not. */
-  readonly whyNot: string;
+  readonly conduct: Conduct;
   readonly note: (event: EventBody) => void;
 }
 
@@ -61,7 +60,7 @@ async function act(parts: OperatorParts, request: OperatorRequest): Promise<Resu
   if (request.verb === 'identify') {
     return ok({ device: device.id, what: describe(device), fingerprint: fingerprintOf(device) });
   }
-  if (!parts.enforcing) return fail('agent-only-watches', parts.whyNot);
+  if (!parts.conduct.enforcing) return fail('agent-only-watches', parts.conduct.whyNot);
   if (request.verb === 'revoke') return revoke(parts, device);
   const changed = request.expect === undefined ? null : differsFrom(request.expect, device);
   if (changed !== null) return changed;
@@ -272,8 +271,8 @@ async function revoke(parts: OperatorParts, device: Device): Promise<Result<Answ
   return answer(parts, device, 'revoked', null, notes);
 }
 
-async function revokeAbsent({ keeper, enforcing, whyNot }: OperatorParts, device: string): Promise<Result<Answer>> {
-  if (!enforcing) return fail('agent-only-watches', whyNot);
+async function revokeAbsent({ keeper, conduct }: OperatorParts, device: string): Promise<Result<Answer>> {
+  if (!conduct.enforcing) return fail('agent-only-watches', conduct.whyNot);
   const held = await keeper.release(device);
   await keeper.setGrants(without(keeper, device), device);
   return ok({
