@@ -11,6 +11,7 @@ const TITLES: Readonly<Record<string, string>> = {
   launch: 'What was launched',
   snp: 'AMD SEV-SNP',
   tdx: 'Intel TDX',
+  nvidia: 'NVIDIA',
   tpm: 'TPM 2.0',
   azure: 'Azure’s virtual TPM',
 };

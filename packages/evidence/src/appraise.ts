@@ -4,6 +4,7 @@ import { sameBytes } from './bytes.ts';
 import { type Appraisal, createChecklist, type Report, type ReportedAppraisal, verdictOf } from './check.ts';
 import type { Crypto } from './crypto.ts';
 import type { Found, Item } from './item.ts';
+import { NVIDIA_ROOTS, verifyNvidia } from './nvidia/verify.ts';
 import { AMD_ROOTS } from './snp/product.ts';
 import type { Tcb } from './snp/tcb.ts';
 import { isVcek, readVcek } from './snp/vcek.ts';
@@ -89,6 +90,13 @@ export function appraise(
       if (hcl !== undefined) vouchers.set(hcl, doubtOf(appraisal));
       appraisals.push({ source, ...withConfiguration(appraisal, hcl) });
     }
+  }
+  const devices = new Set<string>();
+  for (const { item, source } of found) {
+    if (item.kind !== 'nvidia-report' || appraisals.length >= EVIDENCE_LIMIT) continue;
+    const { device, ...appraisal } = verifyNvidia({ ...common, report: item.report, taken: devices });
+    if (device !== null) devices.add(device);
+    appraisals.push({ source, ...appraisal });
   }
   const keys = tpmKeys(items, vouchers);
   for (const { quote, source } of quotes) {
@@ -216,7 +224,7 @@ function verifyCertificate(
     crypto: input.crypto,
     leaf,
     pool: input.certificates,
-    roots: input.roots ?? [...AMD_ROOTS, ...INTEL_ROOTS],
+    roots: input.roots ?? [...AMD_ROOTS, ...INTEL_ROOTS, ...NVIDIA_ROOTS],
     asOf: input.asOf,
     revocation: { lists: input.revocationLists, required: false, of: vcek === null ? 'all' : 'authorities' },
   });
@@ -257,6 +265,8 @@ export function describe(item: Item): string {
       return `SEV-SNP report, version ${item.report.version}`;
     case 'tdx-quote':
       return `TDX quote, version ${item.quote.version}`;
+    case 'nvidia-report':
+      return `NVIDIA report, ${item.report.measurements.size} measurements`;
     case 'certificate':
       return `certificate of ${nameOf(item.certificate)}`;
     case 'revocation-list':

@@ -204,6 +204,32 @@ const ENTRIES = {
     hint: 'the log was altered, is not whole, or is another machine’s',
   },
 
+  'nvidia.signature': {
+    rule: 'The report is signed with the device’s key (ECDSA P-384, request and response).',
+    reference: 'DSP0274 1.1.2 §10.11.1',
+    hint: 'the report was altered, or the certificate chain is another device’s',
+  },
+  'nvidia.size': {
+    rule: 'The report ends where its size fields say.',
+    reference: 'DSP0274 1.1.2 §10.11.1',
+  },
+  'nvidia.fwid': {
+    rule: 'The firmware that the certificate names is the one that the report states (FWID).',
+    reference: 'TCG DICE, composite device id; NVIDIA attestation SDK',
+    hint: 'the device runs other firmware than it was certified with',
+  },
+  'nvidia.distinct': {
+    rule: 'No two reports are of one device.',
+    reference: 'docs/evidence.md, NVIDIA',
+    hint: 'one device is shown as several: ask each for evidence of its own',
+  },
+  'nvidia.reference': {
+    rule: 'Every measurement is one of NVIDIA’s reference values.',
+    reference: 'NVIDIA RIM; TCG Reference Integrity Manifest',
+    hint: 'genuine devices run any firmware: compare the measurements elsewhere before you allow this',
+    waivable: true,
+  },
+
   'tpm.attested': {
     rule: 'The quote was made by a TPM: its magic is TPM_GENERATED and its type a quote.',
     reference: 'TPM 2.0 Part 2 §10.12.8',

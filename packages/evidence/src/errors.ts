@@ -26,6 +26,8 @@ export const EVIDENCE_ERRORS = {
   'hcl-report-invalid': 'Not the report of Azure’s paravisor: marker, sizes or runtime data are wrong.',
   'quote-wrapper-invalid':
     'A file that wraps a TPM quote lacks a part, or a part is not in the form that it should be.',
+  'nvidia-report-invalid':
+    'Not an SPDM 1.1 measurement report of an NVIDIA device, or its sizes contradict each other (DSP0274 1.1.2 §10.11).',
   'file-too-large': 'A file is larger than any evidence is.',
   'file-unreadable': 'The file could not be read.',
   'file-not-recognised': 'The file is no evidence, certificate, revocation list or collateral that Airlock knows.',

@@ -1,5 +1,6 @@
 /** The things that files hold, read. */
 
+import type { NvidiaReport } from './nvidia/report.ts';
 import type { SnpReport } from './snp/report.ts';
 import type { QeIdentity, TcbInfo } from './tdx/collateral.ts';
 import type { TdxQuote } from './tdx/quote.ts';
@@ -13,6 +14,7 @@ export type Item =
   /** From Azure’s paravisor it comes with the runtime data that it covers. */
   | { readonly kind: 'snp-report'; readonly report: SnpReport; readonly hcl?: HclReport }
   | { readonly kind: 'tdx-quote'; readonly quote: TdxQuote }
+  | { readonly kind: 'nvidia-report'; readonly report: NvidiaReport }
   | { readonly kind: 'certificate'; readonly certificate: Certificate }
   | { readonly kind: 'revocation-list'; readonly list: RevocationList }
   | { readonly kind: 'collateral'; readonly document: TcbInfo | QeIdentity }

@@ -6,6 +6,7 @@ import type { Problem } from '@airlock/core/result.ts';
 import { fromBase64, fromHex, latin1, u16le, u32le } from './bytes.ts';
 import type { Found, Item } from './item.ts';
 import { isObject, readJson } from './json.ts';
+import { isNvidiaReport, readNvidiaReport } from './nvidia/report.ts';
 import { readCertificateTable } from './snp/certificate-table.ts';
 import { REPORT_SIZE, readSnpReport } from './snp/report.ts';
 import { readCollateral, readQeIdentity, readTcbInfo } from './tdx/collateral.ts';
@@ -126,6 +127,7 @@ function lookBinary(search: Search, bytes: Uint8Array, source: string): boolean 
   if ((version === 4 || version === 5) && u32le(bytes, 4) === TEE_TDX && bytes.length >= QUOTE_LEAST)
     return keep(readQuote(bytes), (quote) => ({ kind: 'tdx-quote', quote }));
   if (isHclReport(bytes)) return lookHcl(search, bytes, source);
+  if (isNvidiaReport(bytes)) return keep(readNvidiaReport(bytes), (report) => ({ kind: 'nvidia-report', report }));
   if (isEventLog(bytes)) return keep(readEventLog(bytes), (log) => ({ kind: 'event-log', log }));
   if (isAttest(bytes)) return keep(readAttest(bytes), (attest) => ({ kind: 'tpm-attest', attest }));
   if (isBincodeQuote(bytes)) return keep(readBincodeQuote(bytes), (quote) => ({ kind: 'tpm-quote', quote }));

@@ -145,3 +145,46 @@ row('a quote with Intel’s own collateral files: how far behind it is', () => {
   assert.deepEqual(bad.failed, ['tdx.tcb.status', 'tdx.debug']);
   assert.match(detail(bad, 'tdx.tcb.status'), /OutOfDate.*637 days behind.*INTEL-SA-00837/);
 });
+
+row('NVIDIA: signature, chain, nonce and firmware id good; without RIM files nothing says that the firmware is', () => {
+  const bare = answer(['nvidia/hopperAttestationReport.txt', 'nvidia/hopperCertChain.txt'], today);
+  assert.deepEqual(bare.failed, ['nvidia.reference']);
+  assert.equal(bare.first.claims['driver-version'], '535.86.09');
+  assert.equal(Object.keys(bare.first.claims['measurements'] as object).length, 64);
+  assert.match(bare.first.claims['nonce'] as string, /^27a32824/);
+  const json = answer(['nvidia/hopper_evidence.json'], today, ['nvidia.reference']);
+  assert.deepEqual([json.verdict, json.failed], ['accepted', []]);
+  assert.ok(passed(json, 'nvidia.fwid'));
+});
+
+row('nvidia/hopperAttestationReportInvalidSignature.txt: the signature fails', () => {
+  const bad = answer(['nvidia/hopperAttestationReportInvalidSignature.txt', 'nvidia/hopperCertChain.txt'], today, [
+    'nvidia.reference',
+  ]);
+  assert.ok(bad.failed.includes('nvidia.signature'));
+});
+
+row('NVIDIA: the same evidence is not two devices', () => {
+  const files = ['nvidia/hopper_evidence.json', 'nvidia/hopper_evidence.json'];
+  assert.deepEqual(answer(files, today, ['nvidia.reference']).failed, ['nvidia.distinct']);
+});
+
+row('NVIDIA chains: five certificates lead to the root, the root alone is no chain', () => {
+  assert.deepEqual(answer(['nvidia/trustee-hopper_cert_chain_case1.txt'], today).failed, []);
+  const root = answer(['nvidia/trustee-hopper_cert_chain_case2.txt'], today);
+  assert.equal(root.verdict, 'rejected');
+  assert.match(detail(root, 'chain.root'), /the root itself/);
+});
+
+row('NVIDIA: no byte of a report can change', () => {
+  const certificates = recognise('chain', evidence('nvidia/hopperCertChain.txt')).found;
+  const good = Buffer.from(Buffer.from(evidence('nvidia/hopperAttestationReport.txt')).toString().trim(), 'hex');
+  const options = { crypto: nodeCrypto(), asOf: Date.parse(today), allowed: new Set(['nvidia.reference']) };
+  for (let at = 0; at < good.length; at += at < 60 || at > 3560 ? 3 : 41) {
+    const bad = new Uint8Array(good);
+    bad[at] = (bad[at] ?? 0) ^ (1 << (at % 8));
+    const { found, problems } = recognise('report', bad);
+    const report = appraise([...found, ...certificates], [], options);
+    assert.ok(problems.length > 0 || found.length === 0 || report?.verdict === 'rejected', `byte ${at}`);
+  }
+});

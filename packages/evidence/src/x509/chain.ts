@@ -93,7 +93,12 @@ export function checkChain(list: Checklist, input: ChainInput): Chain {
     list.check('chain.root', root !== null, {
       subject: nameOf(last),
       expected: `the key of ${roots.map(({ name }) => name).join(' or ')}`,
-      found: root === null ? `another key, SHA-384 ${keyDigest(crypto, last).slice(0, 16)}…` : root.name,
+      found:
+        root !== null
+          ? root.name
+          : last === leaf && roots.some(({ spki }) => spki === keyDigest(crypto, last))
+            ? 'the root itself, which is no device’s or signer’s certificate'
+            : `another key, SHA-384 ${keyDigest(crypto, last).slice(0, 16)}…`,
     });
   } else {
     list.check('chain.path', false, {
