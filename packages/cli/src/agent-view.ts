@@ -221,14 +221,14 @@ function headline(status: Status, paint: Paint): string {
   return `${state}: policy ${policy}${kernel}${hears}${found === '' ? '' : `\n${paint(found, 'yellow')}`}`;
 }
 
-/** One line: what stood open between the gate and the agent. */
+/** One line: what stood open between the gate, or the agent before, and this agent. */
 function foundText(found: Status['found']): string {
   const [first, ...more] = found;
   if (first === undefined) return '';
   const left = found.filter(({ corrected }) => !corrected).length;
   const others = more.length === 0 ? '' : `, and ${more.length} more`;
   const state = left === 0 ? 'put right' : `${left} of ${found.length} still so`;
-  return safe(`Between gate and agent: ${first.device}: ${cut(first.what, 100)}${others}; ${state}.`);
+  return safe(`Found when the agent started: ${first.device}: ${cut(first.what, 100)}${others}; ${state}.`);
 }
 
 /** One line a device; what many devices share is said once. */

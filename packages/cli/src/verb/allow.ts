@@ -16,14 +16,14 @@ export const verb: Verb = {
   --once          until the device goes away (the default)
   --for DURATION  for 90s, 10m, 2h, 1h30m or 1d; counted from now by the time since boot, whatever the clock says
   --permanent     without an end, also after a reboot (kept in /var/lib/airlock)
-  --revoke        take back what was allowed or blocked: the policy alone decides again
+  --revoke        take back what was allowed or blocked, and end a quarantine: the policy alone decides again
   --json          the answer as one JSON value
   --root DIR      the agent that runs below DIR
 
 DEVICE is an id (pci:0000:00:03.0), an address (00:03.0) or another of its names (virtio1, eth0, vda). A grant is bound
 to the device as it is now: another one in its place does not inherit it. It never goes beyond the rule that decided on
 the device ("grant: LEVEL"); the answer says which rule that is. A grant survives a restart of the agent, and only a
-permanent one a reboot. It also lifts a block.
+permanent one a reboot. It also lifts a block, but never the quarantine of a device that misbehaved: --revoke does.
 
 Exit codes: 0 it is let in (read back), 1 the policy says no or it does not hold, 2 usage or no such device, 3 no agent.
 

@@ -13,6 +13,7 @@ import { fingerprintOf, type Grant, matchFingerprint } from '@airlock/policy/gra
 import type { Policy, Violation } from '@airlock/policy/policy.ts';
 import type { Hands } from '../apply.ts';
 import { type Enforced, enforce } from '../enforce.ts';
+import { GATED_BUSES } from '../plan.ts';
 import { changesBetween } from './changes.ts';
 import { readBootTime } from './clock.ts';
 import type { Conduct } from './conduct.ts';
@@ -257,7 +258,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
       const kept = machine.some(({ property, status }) => status === 'enforced' && property.endsWith(` on ${bus}`));
       if (!on || !conduct.enforcing) continue;
       if (kept) note({ kind: 'violation', device: `bus:${bus}`, rule: '', detail: 'drivers_autoprobe was turned on' });
-      else if (first && parts.earlier.decisions.size > 0) {
+      else if (first && parts.earlier.decisions.size > 0 && GATED_BUSES.some((gated) => gated === bus)) {
         found = [...found, { device: `bus:${bus}`, what: 'it bound by itself', corrected: false }];
       }
     }

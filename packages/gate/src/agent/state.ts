@@ -7,6 +7,8 @@ export const STATE = {
   gate: `${RUN_FOLDER}/gate.json`,
   /** Ids of the devices that were there when the gate first looked. */
   bootDevices: `${RUN_FOLDER}/boot-devices.json`,
+  /** Their inode numbers in sysfs, by id. */
+  bootInodes: `${RUN_FOLDER}/boot-inodes.json`,
   /** Each device's latest decision with what became of it. */
   enforcement: `${RUN_FOLDER}/enforcement.json`,
   /** The decision log: one event a line. */
