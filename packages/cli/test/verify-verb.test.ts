@@ -109,6 +109,34 @@ test('binary evidence comes through standard input', async () => {
   assert.match(at.out(), /from standard input/);
 });
 
+test('a vendor’s certificates, which are public, are no evidence', async () => {
+  const at = context();
+  assert.equal(await run(at, ['verify', ...certificates]), 2);
+  assert.match(at.err(), /nothing to verify.*--certificates/);
+  const asked = context();
+  assert.equal(await run(asked, ['verify', '--certificates', ...certificates]), 1);
+  assert.match(asked.out(), /certificate of SEV-VCEK/);
+  const nonce = context();
+  assert.equal(await run(nonce, ['verify', '--certificates', '--nonce', '00', ...certificates]), 2);
+  assert.match(nonce.err(), /--nonce: no evidence/);
+});
+
+test('evidence behind more things than are looked at does not go unseen', async () => {
+  const der = machine.certificates[0]?.der ?? new Uint8Array();
+  const crowd = Array.from({ length: 300 }, () => Buffer.from(der).toString('base64'));
+  const crowded = file('crowd.json', JSON.stringify([...crowd, Buffer.from(machine.report.bytes).toString('base64')]));
+  const at = context();
+  assert.equal(await run(at, ['verify', '--certificates', crowded]), 1);
+  assert.match(at.out(), /file-too-crowded/);
+  const behind = file(
+    'behind.json',
+    JSON.stringify([...crowd.slice(0, 100), Buffer.from(machine.report.bytes).toString('base64')]),
+  );
+  const seen = context();
+  assert.equal(await run(seen, ['verify', behind]), 1);
+  assert.match(seen.out(), /AMD SEV-SNP report/);
+});
+
 test('--list names every check', async () => {
   const at = context();
   assert.equal(await run(at, ['verify', '--list']), 0);

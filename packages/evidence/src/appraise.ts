@@ -27,18 +27,22 @@ export interface AppraiseOptions {
   readonly measurements?: readonly Uint8Array[];
   readonly minimumTcb?: Tcb;
   readonly allowed?: ReadonlySet<string>;
+  /**
+   * Where there is no evidence, check the certificates for themselves. Not by default: whoever is asked for evidence and
+   * shows a vendor's certificates, which are public, must not be accepted.
+   */
+  readonly certificatesAlone?: boolean;
   /** Instead of the vendors’ roots; for tests. */
   readonly roots?: readonly TrustedRoot[];
 }
 
-/** More than these would only make the report long: a machine has one of a kind. */
+/** A machine has one of a kind, and some devices; more than these are rejected as they come. */
 const EVIDENCE_LIMIT = 64;
 
 type Of<K extends Item['kind']> = Extract<Item, { readonly kind: K }>;
 
 /**
- * `found` is evidence and whatever stands beside it; `collateral` only supports. Without any evidence the certificates
- * are checked for themselves. Nothing at all gives `null`.
+ * `found` is evidence and whatever stands beside it; `collateral` only supports. No evidence at all gives `null`.
  */
 export function appraise(
   found: readonly Found[],
@@ -61,7 +65,8 @@ export function appraise(
   const appraisals: ReportedAppraisal[] = [];
   const vouchers = new Map<HclReport, string | null>();
   const quotesOfTd = found.filter(({ item }) => item.kind === 'tdx-quote').length;
-  for (const { item, source } of found.slice(0, EVIDENCE_LIMIT)) {
+  for (const { item, source } of found) {
+    if (appraisals.length >= EVIDENCE_LIMIT) break;
     if (item.kind === 'snp-report') {
       const { hcl } = item;
       const appraisal = verifySnp({
@@ -107,7 +112,7 @@ export function appraise(
       if (item.kind === 'event-log') appraisals.push({ source, ...verifyLogAlone(options.crypto, item.log) });
     }
   }
-  if (appraisals.length === 0) {
+  if (appraisals.length === 0 && options.certificatesAlone === true) {
     for (const { item, source } of found) {
       if (appraisals.length >= EVIDENCE_LIMIT) break;
       if (item.kind !== 'certificate' || isIssuerAmong(item.certificate, certificates)) continue;
@@ -115,9 +120,10 @@ export function appraise(
     }
   }
   if (appraisals.length === 0) return null;
+  const good = appraisals.length < EVIDENCE_LIMIT && appraisals.every(({ verdict }) => verdict === 'accepted');
   return {
     version: 1,
-    verdict: appraisals.every(({ verdict }) => verdict === 'accepted') ? 'accepted' : 'rejected',
+    verdict: good ? 'accepted' : 'rejected',
     asOf: timeText(options.asOf),
     appraisals,
   };

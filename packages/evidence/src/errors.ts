@@ -29,7 +29,8 @@ export const EVIDENCE_ERRORS = {
   'nvidia-report-invalid':
     'Not an SPDM 1.1 measurement report of an NVIDIA device, or its sizes contradict each other (DSP0274 1.1.2 §10.11).',
   'file-too-large': 'A file is larger than any evidence is.',
-  'file-unreadable': 'The file could not be read.',
+  'file-too-crowded':
+    'A file holds more things, or more JSON members, than are looked at: what came after is not known.',
   'file-not-recognised': 'The file is no evidence, certificate, revocation list or collateral that Airlock knows.',
 } as const satisfies ErrorCatalogue;
 

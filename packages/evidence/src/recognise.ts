@@ -42,16 +42,24 @@ interface Search {
   readonly found: Found[];
   readonly problems: Problem[];
   members: number;
+  crowded: boolean;
 }
 
 /** Codes: those of the formats, `file-too-large`, `file-not-recognised`. */
 export function recognise(file: string, bytes: Uint8Array): Recognition {
-  const search: Search = { found: [], problems: [], members: 0 };
+  const search: Search = { found: [], problems: [], members: 0, crowded: false };
   if (bytes.length > FILE_LIMIT) {
     const message = `${bytes.length} bytes; nothing that can be verified is that long`;
     return { found: [], problems: [{ code: 'file-too-large', message }] };
   }
   look(search, bytes, file, 0);
+  // What was not looked at could be the evidence that matters.
+  if (search.crowded) {
+    search.problems.push({
+      code: 'file-too-crowded',
+      message: `more than ${ITEM_LIMIT} things or ${MEMBER_LIMIT} members`,
+    });
+  }
   if (search.found.length === 0 && search.problems.length === 0) {
     const problem: Problem = {
       code: 'file-not-recognised',
@@ -65,6 +73,7 @@ export function recognise(file: string, bytes: Uint8Array): Recognition {
 
 function add(search: Search, source: string, item: Item): void {
   if (search.found.length < ITEM_LIMIT) search.found.push({ item, source });
+  else search.crowded = true;
 }
 
 /** True when it was something, good or broken. */
@@ -225,7 +234,10 @@ function lookJson(search: Search, text: string, source: string, depth: number): 
 }
 
 function lookValue(search: Search, value: unknown, source: string, depth: number): void {
-  if (depth > DEPTH_LIMIT * 4 || search.members++ > MEMBER_LIMIT) return;
+  if (depth > DEPTH_LIMIT * 4 || search.members++ > MEMBER_LIMIT) {
+    search.crowded = true;
+    return;
+  }
   if (typeof value === 'string') {
     if (value.length >= SHORTEST) lookMember(search, value, source);
     return;

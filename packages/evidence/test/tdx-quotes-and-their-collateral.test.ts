@@ -115,6 +115,18 @@ test('without collateral nothing is known of the TCB: refused, unless who asks a
   const allowed = verify({}, { ...none, allowed: new Set(['tdx.collateral']) });
   assert.equal(allowed.verdict, 'accepted');
   assert.equal(statusOf(allowed), null);
+  // A PCK signs anybody's enclave: without an identity at least the signer is held.
+  for (const [at, value] of [
+    [128, 0],
+    [256, 1],
+    [48, 0x13],
+  ] as const) {
+    const own = verify(
+      { editEnclave: (report) => report.set([value], at) },
+      { ...none, allowed: new Set(['tdx.collateral']) },
+    );
+    assert.deepEqual(failed(own), ['tdx.qe-identity']);
+  }
 });
 
 test('collateral that is early, late, another platform’s or somebody else’s is refused', () => {

@@ -6,7 +6,7 @@ import type { Problem } from '@airlock/core/result.ts';
 import { type AppraiseOptions, appraise, describe } from '@airlock/evidence/appraise.ts';
 import { fromHex } from '@airlock/evidence/bytes.ts';
 import { CHECKS, type CheckId } from '@airlock/evidence/catalogue.ts';
-import type { Report } from '@airlock/evidence/check.ts';
+import type { Appraisal, Report } from '@airlock/evidence/check.ts';
 import type { Found } from '@airlock/evidence/item.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
 import { FILE_LIMIT, recognise } from '@airlock/evidence/recognise.ts';
@@ -32,6 +32,7 @@ a file is, is found out from what it holds. Nothing is fetched: what is missing 
   --minimum-tcb LIST  the least SNP firmware: bootloader=4,snp=24,microcode=219
   --allow ID          accept although this check failed, where that is a matter of policy; may stand more than once
   --json              the whole report as one JSON value
+  --certificates      where there is no evidence: check the certificates for themselves
   --verbose, -v       also every check that passed and everything that the evidence states
   --list              every check: id, rule, may it be allowed to fail
 
@@ -48,6 +49,7 @@ Exit codes: 0 accepted, 1 rejected, 2 usage.
     measurement: { type: 'string', multiple: true },
     'minimum-tcb': { type: 'string' },
     allow: { type: 'string', multiple: true },
+    certificates: { type: 'boolean' },
     json: { type: 'boolean' },
     verbose: { type: 'boolean', short: 'v' },
     list: { type: 'boolean' },
@@ -85,8 +87,8 @@ async function run(context: Context, values: Values, positionals: readonly strin
   const collateral: Found[] = [];
   for (const folder of texts(values, 'collateral')) {
     const names = await listFolder(resolve(context.cwd, folder));
-    if (names === null) {
-      context.stderr(`airlock verify: --collateral ${printable(folder)}: not a directory that can be read\n`);
+    if (typeof names === 'string') {
+      context.stderr(`airlock verify: --collateral ${printable(folder)}: ${names}\n`);
       return EXIT.usage;
     }
     for (const name of names) {
@@ -103,8 +105,13 @@ async function run(context: Context, values: Values, positionals: readonly strin
   if (judged === null && problems.length === 0) {
     const held = [...new Set(files.flatMap(({ holds }) => holds))].join(', ');
     context.stderr(
-      `airlock verify: nothing to verify: no evidence among the files (${printable(held)})\nusage: airlock verify ${verb.usage}\n`,
+      `airlock verify: nothing to verify: no evidence among the files (${printable(held)}); --certificates checks certificates for themselves\n`,
     );
+    return EXIT.usage;
+  }
+  const asked = unanswered(values, judged?.appraisals ?? []);
+  if (judged !== null && asked !== null) {
+    context.stderr(`airlock verify: --${asked}: no evidence among the files states such a thing\n`);
     return EXIT.usage;
   }
   const report: Report = {
@@ -127,6 +134,14 @@ async function run(context: Context, values: Values, positionals: readonly strin
   return report.verdict === 'accepted' ? EXIT.fine : EXIT.findings;
 }
 
+/** An expectation that no evidence was held against must not seem to hold. */
+function unanswered(values: Values, appraisals: readonly Appraisal[]): string | null {
+  const made = (id: CheckId) => appraisals.some(({ checks }) => checks.some((check) => check.id === id));
+  if (values['measurement'] !== undefined && !made('launch.measurement')) return 'measurement';
+  if (values['minimum-tcb'] !== undefined && !made('snp.tcb.order')) return 'minimum-tcb';
+  return values['nonce'] !== undefined && !made('freshness.nonce') ? 'nonce' : null;
+}
+
 function optionsOf(values: Values): AppraiseOptions {
   const nonce = typeof values['nonce'] === 'string' ? hexOf('nonce', values['nonce']) : undefined;
   if (nonce !== undefined && nonce.length > 64) throw new UsageError('--nonce: at most 64 bytes');
@@ -140,6 +155,7 @@ function optionsOf(values: Values): AppraiseOptions {
   return {
     crypto: nodeCrypto(),
     asOf,
+    certificatesAlone: values['certificates'] === true,
     allowed: new Set(texts(values, 'allow').map(allowable)),
     ...(nonce === undefined ? {} : { nonce }),
     ...(measurements.length === 0 ? {} : { measurements }),
@@ -208,14 +224,15 @@ async function readBytes(context: Context, path: string): Promise<Uint8Array | s
   }
 }
 
-/** Files right below a folder, in the order of their names; null for what is no folder. */
-async function listFolder(path: string): Promise<string[] | null> {
+/** Files right below a folder, in the order of their names; or why there are none. */
+async function listFolder(path: string): Promise<string[] | string> {
   try {
-    const names = (await readdir(path)).sort().slice(0, FOLDER_LIMIT);
+    const names = (await readdir(path)).sort();
+    if (names.length > FOLDER_LIMIT) return `more than ${FOLDER_LIMIT} files`;
     const files = await Promise.all(names.map(async (name) => (await lstat(join(path, name))).isFile()));
     return names.filter((_, i) => files[i] === true);
   } catch {
-    return null;
+    return 'not a directory that can be read';
   }
 }
 

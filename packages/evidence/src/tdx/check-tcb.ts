@@ -61,7 +61,7 @@ export function checkTcb(check: TcbCheck): TcbFindings {
       found: `${info.id.slice(0, 16)}, FMSPC ${info.fmspc}, PCE ${info.pceId}`,
     });
   }
-  const enclave = identity === undefined ? null : checkEnclave(check, identity);
+  const enclave = identity === undefined ? checkEnclaveAlone(check) : checkEnclave(check, identity);
   if (info === undefined || !fits(pck)(info)) return {};
   return checkLevels(check, info, identity, enclave);
 }
@@ -135,6 +135,26 @@ function checkEnclave({ list, quote }: TcbCheck, identity: QeIdentity): EnclaveF
     level: enclaveLevel(identity.levels, enclave.isvSvn),
     behind: newest !== null && enclave.isvSvn < newest.isvSvn ? `ISVSVN ${enclave.isvSvn} < ${newest.isvSvn}` : '',
   };
+}
+
+/** Intel's signing key of its quoting enclaves, and the product number of that for TDs. */
+const INTEL_MRSIGNER = 'dc9e2a7c6f948f17474e34a7fc43ed030f7c1563f1babddf6340c82e0e54a8c5';
+const TD_QE_PRODUCT = 2;
+const SGX_DEBUG = 0x02;
+
+/**
+ * Without an identity its signer at least must be Intel: a PCK signs reports of anybody's enclaves, so that one's own
+ * would make quotes of TDs that never were.
+ */
+function checkEnclaveAlone({ list, quote }: TcbCheck): null {
+  const { mrSigner, isvProdId, attributes } = quote.enclave;
+  const debug = ((attributes[0] ?? 0) & SGX_DEBUG) !== 0;
+  const good = hex(mrSigner) === INTEL_MRSIGNER && isvProdId === TD_QE_PRODUCT && !debug;
+  list.check('tdx.qe-identity', good, {
+    expected: `MRSIGNER ${INTEL_MRSIGNER.slice(0, 16)}…, ISVPRODID ${TD_QE_PRODUCT}, no debug`,
+    found: good ? 'the same' : `MRSIGNER ${hex(mrSigner)}, ISVPRODID ${isvProdId}${debug ? ', under debug' : ''}`,
+  });
+  return null;
 }
 
 function checkLevels(

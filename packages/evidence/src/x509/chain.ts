@@ -44,6 +44,7 @@ export interface Chain {
 
 const LENGTH_LIMIT = 8;
 const CANDIDATE_LIMIT = 8;
+const LIST_LIMIT = 32;
 const UNDERSTOOD: readonly string[] = ['2.5.29.15', '2.5.29.19', '2.5.29.37'];
 const DIGITAL_SIGNATURE = 1;
 
@@ -171,9 +172,16 @@ function checkRevocation(list: Checklist, input: ChainInput, certificates: reado
     const [certificate, issuer] = [certificates[index], certificates[index + 1]];
     if (certificate === undefined || issuer === undefined) continue;
     const subject = nameOf(certificate);
-    const named = revocation.lists
-      .filter(({ issuer: name }) => sameBytes(name.der, certificate.issuer.der))
-      .slice(0, CANDIDATE_LIMIT);
+    const named = revocation.lists.filter(({ issuer: name }) => sameBytes(name.der, certificate.issuer.der));
+    if (named.length > LIST_LIMIT) {
+      // Among too many the one that counts could be hidden.
+      list.check('chain.revocation-list', false, {
+        subject: `of ${nameOf(issuer)}`,
+        expected: `at most ${LIST_LIMIT} lists of one issuer`,
+        found: String(named.length),
+      });
+      continue;
+    }
     if (named.length === 0) {
       const detail = { subject, expected: `the revocation list of ${nameOf(issuer)}`, found: 'none was given' };
       if (revocation.required) list.check('chain.revocation', false, detail);
