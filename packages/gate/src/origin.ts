@@ -3,10 +3,10 @@
  * it later is another device, whatever it says of itself. sysfs gives each coming of a device an inode number of its
  * own, and never the same twice.
  */
-import type { Inventory } from '@airlock/core/device.ts';
+import type { Device, Inventory } from '@airlock/core/device.ts';
 
-/** The inode number of a path below /sys, as text; undefined where it cannot be told. */
-export type InodeOf = (path: string) => Promise<string | undefined>;
+/** The inode number of a device's folder in sysfs, as text; undefined where it cannot be told. */
+export type InodeOf = (device: Device) => Promise<string | undefined>;
 
 export interface Origins {
   /** The inventory with `hotplug` as the origin of all that came later. Without anything known of the boot, as it is. */
@@ -29,8 +29,8 @@ export function startOrigins(
     async mark(inventory) {
       if (known === undefined && !first) return inventory;
       const inodes = new Map<string, string | undefined>();
-      for (const { id, path } of inventory.devices) {
-        if (first || known?.has(id) === true) inodes.set(id, await inodeOf(path));
+      for (const device of inventory.devices) {
+        if (first || known?.has(device.id) === true) inodes.set(device.id, await inodeOf(device));
       }
       if (first) known = new Map(inventory.devices.map(({ id }) => [id, inodes.get(id) ?? null]));
       first = false;

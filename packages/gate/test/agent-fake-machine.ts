@@ -1,6 +1,6 @@
 /** A small machine in memory whose kernel binds, unbinds, plugs and removes as Linux does. Used by the agent's tests. */
 import { fail, ok, type Result } from '@airlock/core/result.ts';
-import { type FakeFiles, fakeFiles } from '@airlock/linux/fake-files.ts';
+import { type FakeFiles, type FakeNode, fakeFiles } from '@airlock/linux/fake-files.ts';
 import { type FakeUevents, fakeUevents } from '@airlock/transport/fake-uevents.ts';
 import type { UeventAction } from '@airlock/transport/uevent.ts';
 
@@ -15,7 +15,7 @@ export interface FakeFunction {
   /** For other functions: the driver that matches. */
   readonly driver?: string;
   /** Shown below block/ once the driver is bound. */
-  readonly serial?: string;
+  readonly serial?: FakeNode;
   readonly parent?: string;
 }
 

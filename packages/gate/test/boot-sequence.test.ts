@@ -51,7 +51,7 @@ function prepare(options: Partial<FakeMachineOptions> = {}, policy: string | nul
     },
     now: () => clock++,
     wait: async () => undefined,
-    inodeOf: async (path) => machine.inodes.get(path),
+    inodeOf: async ({ path }) => machine.inodes.get(path),
     print: (text) => void printed.push(text),
   };
   return { machine, hands, printed };

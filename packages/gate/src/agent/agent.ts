@@ -56,6 +56,7 @@ export function makeAgent(parts: AgentParts): Agent {
     hands: parts.hands,
     // Before the first look nothing is known, and everything would be seized.
     known: (device) => keeper.state.turns === 0 || keeper.knows(device),
+    depart: (device) => keeper.depart(device),
     denied: (device) => keeper.denies(device),
     blame: (device, driver) => keeper.blame(device, driver),
     note,

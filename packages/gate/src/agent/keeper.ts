@@ -13,7 +13,9 @@ import { fingerprintOf, type Grant, matchFingerprint } from '@airlock/policy/gra
 import type { Policy, Violation } from '@airlock/policy/policy.ts';
 import type { Hands } from '../apply.ts';
 import { type Enforced, enforce } from '../enforce.ts';
+import { startOrigins } from '../origin.ts';
 import { GATED_BUSES } from '../plan.ts';
+import { loadBootDevices, saveBootDevices } from './boot-devices.ts';
 import { changesBetween } from './changes.ts';
 import { readBootTime } from './clock.ts';
 import type { Conduct } from './conduct.ts';
@@ -90,6 +92,8 @@ export interface Keeper {
   incarnation(device: Device): Promise<string | undefined>;
   /** Has a look seen this device, and nothing told that it went away since? */
   knows(device: string): boolean;
+  /** The kernel says that it went away. */
+  depart(device: string): void;
   /** Did the latest judgement deny it, before and after binding? */
   denies(device: string): boolean;
   /** The decision on a device that was bound, looked at and refused. */
@@ -100,6 +104,9 @@ export interface Keeper {
 
 /** The reason of a turn that an operator's question sets off. */
 export const ASKED = 'status';
+
+/** More than this during one look: the turn that follows sees what is there. */
+const LEAVING_LIMIT = 4096;
 
 /** Reasons that lie outside the device, and may be gone with the next look. */
 const PASSING: ReadonlySet<Decision['reason']> = new Set([
@@ -121,7 +128,11 @@ export function startKeeper(parts: KeeperParts): Keeper {
   let uptime: number | null = null;
   let turns = 0;
   let saved = '';
-  let seenIds: ReadonlySet<string> = new Set();
+  let bootSaved: number | null = null;
+  let seenIds = new Set<string>();
+  /** Devices that went away while a look is taken, which may still show them. */
+  let leaving = new Set<string>();
+  let origins = startOrigins(parts.incarnation, undefined);
   let denied: ReadonlySet<string> = new Set();
   const problems = new Map<string, Problem>();
   const decided = new Map([...parts.earlier.decisions].map(([id, decision]) => [id, decisionKey(decision)]));
@@ -346,11 +357,12 @@ export function startKeeper(parts: KeeperParts): Keeper {
       look: async (probe) => {
         // Which serial ports and screens a device is behind is for people: they are shown what a look without act saw.
         for (;;) {
+          leaving = new Set();
           const read = await readInventory(files, { probe: probe && act, detail: act ? 'decision' : 'full' });
           if (!read.ok) return read;
-          seenIds = new Set(read.value.devices.map(({ id }) => id));
+          seenIds = new Set(read.value.devices.map(({ id }) => id).filter((id) => !leaving.has(id)));
           if (fresh) await notice(read.value, occasion);
-          const seen = facts.complete(read.value);
+          const seen = facts.complete(await origins.mark(read.value));
           const judgement = await judgeHeld(seen, grants);
           judgements.set(seen, judgement);
           denied = deniedBy(judgement);
@@ -424,6 +436,12 @@ export function startKeeper(parts: KeeperParts): Keeper {
   }
 
   async function persist(): Promise<void> {
+    const atBoot = origins.boot;
+    if (atBoot !== undefined && atBoot.size !== bootSaved) {
+      const problem = await saveBootDevices(files, atBoot);
+      bootSaved = problem === null ? atBoot.size : null;
+      trouble('boot-devices', problem);
+    }
     const complete = completeFingerprints(grants, inventory?.devices ?? []);
     if (complete !== grants) {
       const result = await write(complete);
@@ -452,6 +470,9 @@ export function startKeeper(parts: KeeperParts): Keeper {
       const loaded = await loadGrants(files, boot);
       grants = loaded.grants;
       for (const problem of loaded.problems) note({ kind: 'policy-problem', problem });
+      const atBoot = await loadBootDevices(files);
+      bootSaved = atBoot?.size ?? null;
+      origins = startOrigins(parts.incarnation, atBoot);
       trouble('holds-file', await responder.begin(boot, parts.earlier.decisions));
     },
     async turn(occasion, quick) {
@@ -520,12 +541,16 @@ export function startKeeper(parts: KeeperParts): Keeper {
     release: (device) => responder.release(device),
     async look() {
       const read = await readInventory(files);
-      return read.ok ? ok(facts.complete(read.value)) : read;
+      return read.ok ? ok(facts.complete(await origins.mark(read.value))) : read;
     },
     consider: judgeHeld,
     setGrants: replace,
     incarnation: parts.incarnation,
     knows: (device) => seenIds.has(device),
+    depart(device) {
+      seenIds.delete(device);
+      if (leaving.size < LEAVING_LIMIT) leaving.add(device);
+    },
     denies: (device) => denied.has(device),
     refusal: (device) => refused.get(device),
     nextEnd() {

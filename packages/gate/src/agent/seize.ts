@@ -13,6 +13,8 @@ export interface SeizeParts {
   readonly hands: Hands;
   /** Has any look seen this device yet? Those are the turns' business: events of theirs are also made by `udevadm trigger`. */
   readonly known: (device: string) => boolean;
+  /** The device went away: whatever comes into its place is another one. */
+  readonly depart: (device: string) => void;
   /** Did the latest judgement deny this device, whatever binding would show? */
   readonly denied: (device: string) => boolean;
   /** Tells that somebody bound a known device that is denied. */
@@ -34,7 +36,7 @@ const AT_ONCE = 32;
 const REMEMBERED = 256;
 const FUNCTION = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/;
 
-export function startSeizing({ hands, known, denied, blame, note }: SeizeParts): Seizing {
+export function startSeizing({ hands, known, depart, denied, blame, note }: SeizeParts): Seizing {
   const underWay = new Map<string, Promise<void>>();
   const again = new Set<string>();
   const drivers = new Map<string, string>();
@@ -69,11 +71,17 @@ export function startSeizing({ hands, known, denied, blame, note }: SeizeParts):
   }
 
   return {
-    hear({ action, subsystem, devpath }) {
-      if (subsystem !== 'pci' || (action !== 'add' && action !== 'bind')) return;
+    hear({ action, subsystem, devpath, values }) {
+      if (subsystem !== 'pci' || (action !== 'add' && action !== 'bind' && action !== 'remove')) return;
       const node = devpath.slice(devpath.lastIndexOf('/') + 1);
       const device = `pci:${node}`;
-      if (!FUNCTION.test(node) || (known(device) && !(action === 'bind' && denied(device)))) return;
+      if (!FUNCTION.test(node)) return;
+      if (action === 'remove') {
+        // One that root made by writing to `uevent` (udevadm trigger) says nothing of the device.
+        if (!values.has('SYNTH_UUID')) depart(device);
+        return;
+      }
+      if (known(device) && !(action === 'bind' && denied(device))) return;
       if (underWay.has(device)) again.add(device);
       else if (underWay.size < AT_ONCE) begin(device, node);
     },

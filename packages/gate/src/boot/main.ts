@@ -25,7 +25,7 @@ const hands: BootHands = {
     std.out.puts(text);
     std.out.flush();
   },
-  inodeOf: async (path) => {
+  inodeOf: async ({ path }) => {
     // As the agent asks: of a link its own.
     const [found] = os.lstat(path);
     return found === null ? undefined : String(found.ino);
