@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ACTIONS, type Action, type Violation } from '@airlock/policy/policy.ts';
-import { NOTICED } from '../src/agent/respond.ts';
+import { ACTIONS, type Action, CARRIED_OUT, NOTICED, type Violation } from '@airlock/policy/policy.ts';
+import { conductAs } from '../src/agent/conduct.ts';
 import { BALLOON, type FakeMachine, fakeMachine, NIC, NVME, ROOT_DISK } from './agent-fake-machine.ts';
 import { type Harness, levelOf, POLICY, startAgent } from './agent-harness.ts';
 
@@ -73,6 +73,8 @@ for (const violation of NOTICED) {
       assert.deepEqual(told[0]?.answer, [action]);
       const status = await settle();
       const said = responses(harness);
+      const lacking = harness.of('response').some(({ outcome }) => outcome.status === 'not-enforceable');
+      assert.equal(lacking, !CARRIED_OUT.includes(action), 'what policies are told is carried out is');
       const one = (outcome: string) => [`${ID} ${violation} ${action} ${outcome}`];
       switch (action) {
         case 'log':
@@ -318,4 +320,23 @@ test('a storm of devices that come, misbehave and go stays bounded, and the next
   const last = await harness.settle();
   assert.equal(levelOf(last, 'pci:0000:00:1f.0'), 'disconnected enforced');
   assert.equal(last.holds.length, 1);
+});
+
+test('what goes on when learning ends is answered then; what was merely bound meanwhile is put right', async (t) => {
+  const machine = fakeMachine([ROOT_DISK, NIC, NVME]);
+  machine.bind(ROOT_DISK.slot);
+  machine.bind(NIC.slot);
+  machine.bind(NVME.slot);
+  const conduct = conductAs({ mode: 'learn', learnFor: 200, enforce: true }, 100_000);
+  const policy = `${POLICY}on: { needs-reset: [quarantine], driver-violation: [halt] }\n`;
+  const harness = await startAgent(machine, { policy, conduct });
+  t.after(() => harness.agent.close('test'));
+  await PROVOKE['needs-reset']?.(machine, harness);
+  assert.deepEqual(responses(harness), [`${ID} needs-reset quarantine not-enforceable`]);
+  machine.setUptime(201);
+  const status = await harness.settle();
+  assert.equal(responses(harness).at(-1), `${ID} needs-reset quarantine enforced`);
+  assert.equal(status.holds.length, 1);
+  assert.equal(machine.driverOf(NVME.slot), null);
+  assert.ok(!harness.commands.calls.some(([name]) => name === 'poweroff'));
 });

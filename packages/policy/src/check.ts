@@ -14,7 +14,7 @@ import type { Position, Problem } from '@airlock/core/result.ts';
 import { LINUX_ALWAYS_ACCEPTS, VIRTIO_TYPES } from '@airlock/core/virtio.ts';
 import { contradiction, covers } from './cover.ts';
 import { observe } from './platform.ts';
-import type { Policy, Rule } from './policy.ts';
+import { CARRIED_OUT, NOTICED, type Policy, type Rule, VIOLATIONS } from './policy.ts';
 
 /** `error`: the policy does not do what it says. `warning`: it likely does not do what was meant. `note`: good to know. */
 export type Severity = 'error' | 'warning' | 'note';
@@ -42,6 +42,8 @@ export const FINDINGS = {
   'protect-without-effect': 'The protection does not go with the type of device.',
   'external-unusable': 'The external engine cannot be opened, so that it denies every device.',
   'external-unsigned': 'The bundle of the external engine is used without a signature.',
+  'violation-not-noticed': 'Nothing in this version notices the violation.',
+  'action-not-carried-out': 'This version cannot carry out the action.',
   'mode-not-enforcing': 'The policy only reports.',
 } as const;
 export type FindingCode = keyof typeof FINDINGS;
@@ -74,6 +76,7 @@ export function checkPolicy(policy: Policy, context: CheckContext = {}): Finding
     ...checkBootCritical(policy, dead.rules),
     ...checkReferences(policy, dead.rules, context.beside),
     ...(context.machine === undefined ? [] : checkMachine(policy, context.machine)),
+    ...checkAnswers(policy),
     ...checkExternal(policy, context.externalProblem),
   ];
   const place = (finding: Finding) =>
@@ -410,6 +413,34 @@ function checkMachine(policy: Policy, machine: Inventory): Finding[] {
 function kernelVersion(release: string): number | undefined {
   const match = /^([0-9]{1,3})\.([0-9]{1,3})/.exec(release);
   return match ? Number(match[1]) + Number(match[2]) / 1000 : undefined;
+}
+
+/** What is asked for when a device misbehaves, and will not happen. */
+function checkAnswers(policy: Policy): Finding[] {
+  return VIOLATIONS.flatMap((violation): Finding[] => {
+    const at = policy.onAt[violation];
+    const findings: Finding[] = [];
+    if (policy.on[violation] !== undefined && !NOTICED.includes(violation)) {
+      findings.push({
+        code: 'violation-not-noticed',
+        severity: 'warning',
+        message: `on ${violation}: nothing in this version notices it, so nothing will be done about it`,
+        ...(at === undefined ? {} : { at }),
+        hint: `this version notices ${NOTICED.join(', ')}`,
+      });
+    }
+    for (const action of new Set(policy.on[violation])) {
+      if (CARRIED_OUT.includes(action)) continue;
+      findings.push({
+        code: 'action-not-carried-out',
+        severity: 'warning',
+        message: `on ${violation}: this version cannot carry out ${action}`,
+        ...(at === undefined ? {} : { at }),
+        hint: `it can ${CARRIED_OUT.join(', ')}`,
+      });
+    }
+    return findings;
+  });
 }
 
 function checkExternal(policy: Policy, problem: Problem | null | undefined): Finding[] {

@@ -2,6 +2,7 @@
 
 import type { Protection } from '@airlock/core/decision.ts';
 import { IDENTITY_TIERS, TRUST_LEVELS } from '@airlock/core/level.ts';
+import type { Position } from '@airlock/core/result.ts';
 import { feature, match, withoutUndefined } from './match-shape.ts';
 import { parseDuration } from './pattern.ts';
 import {
@@ -173,17 +174,19 @@ const platform = record('platform', {
   ),
 });
 
-const on: Shape<Partial<Record<Violation, readonly Action[]>>> = mapped(
-  record(
-    'on',
-    Object.fromEntries(
-      VIOLATIONS.map((name) => [
-        name,
-        optional(listOf(word('an action', ACTIONS), { what: 'actions', max: 8 }), 'What to do, in this order.'),
-      ]),
-    ),
-  ),
-  (read) => withoutUndefined<Partial<Record<Violation, readonly Action[]>>>(read),
+export interface Answer {
+  readonly actions: readonly Action[];
+  readonly at: Position;
+}
+
+const answer = mapped(
+  listOf(word('an action', ACTIONS), { what: 'actions', max: 8 }),
+  (actions, at): Answer => ({ actions, at }),
+);
+
+const on: Shape<Partial<Record<Violation, Answer>>> = mapped(
+  record('on', Object.fromEntries(VIOLATIONS.map((name) => [name, optional(answer, 'What to do, in this order.')]))),
+  (read) => withoutUndefined<Partial<Record<Violation, Answer>>>(read),
 );
 
 const duration = (what: string, max: number) =>

@@ -4,7 +4,7 @@
  * silently.
  */
 import type { Position, Problem } from '@airlock/core/result.ts';
-import type { policyFile } from './language.ts';
+import type { Answer, policyFile } from './language.ts';
 import type { Action, Policy, Rule, Violation } from './policy.ts';
 import type { Shape } from './shape.ts';
 
@@ -62,14 +62,13 @@ export function mergeParts(parts: readonly PolicyPart[]): { readonly policy?: Po
   }
 
   const on: Partial<Record<Violation, readonly Action[]>> = {};
-  const onBy = new Map<Violation, Position>();
+  const onAt: Partial<Record<Violation, Position>> = {};
   for (const part of parts) {
-    for (const [name, actions] of Object.entries(part.body.on ?? {}) as [Violation, readonly Action[]][]) {
-      const at = part.keys.get('on') ?? { file: part.file, line: 1, column: 1 };
-      const before = onBy.get(name);
+    for (const [name, { actions, at }] of Object.entries(part.body.on ?? {}) as [Violation, Answer][]) {
+      const before = onAt[name];
       if (before !== undefined) problems.push(setTwice(`on: ${name}`, at, before));
       else {
-        onBy.set(name, at);
+        onAt[name] = at;
         on[name] = actions;
       }
     }
@@ -109,6 +108,7 @@ export function mergeParts(parts: readonly PolicyPart[]): { readonly policy?: Po
       bootCritical: parts.flatMap((part) => part.body['boot-critical'] ?? []),
       rules,
       on,
+      onAt,
       modules: { disableLoading: modules?.['disable-loading'] ?? 'never' },
       ...(external === undefined ? {} : { external }),
     },

@@ -49,6 +49,18 @@ export type Violation = (typeof VIOLATIONS)[number];
 export const ACTIONS = ['log', 'reset', 'unbind', 'quarantine', 'remove', 'revoke-keys', 'halt'] as const;
 export type Action = (typeof ACTIONS)[number];
 
+/** What the agent of this version notices. The other violations are words that a later version will know how to tell. */
+export const NOTICED: readonly Violation[] = [
+  'feature-violation',
+  'driver-violation',
+  'identity-change',
+  'device-timeout',
+  'needs-reset',
+];
+
+/** What it can do about them: it keeps no keys, so there are none to revoke. */
+export const CARRIED_OUT: readonly Action[] = ['log', 'reset', 'unbind', 'quarantine', 'remove', 'halt'];
+
 export const FUNCTIONS = ['physical', 'virtual'] as const;
 export type FunctionRole = (typeof FUNCTIONS)[number];
 
@@ -150,6 +162,8 @@ export interface Policy {
   readonly bootCritical: readonly Stated[];
   readonly rules: readonly Rule[];
   readonly on: Readonly<Partial<Record<Violation, readonly Action[]>>>;
+  /** Where each is stated. */
+  readonly onAt: Readonly<Partial<Record<Violation, Position>>>;
   readonly modules: { readonly disableLoading: 'after-gate' | 'never' };
   readonly external?: OpaBundle;
 }

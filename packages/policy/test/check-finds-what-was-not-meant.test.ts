@@ -6,6 +6,7 @@ import { type CheckContext, checkPolicy, FINDINGS } from '../src/check.ts';
 import { compilePolicy } from '../src/compile.ts';
 import { covers } from '../src/cover.ts';
 import { NO, YES } from '../src/facts.ts';
+import { ACTIONS, CARRIED_OUT, NOTICED, VIOLATIONS } from '../src/policy.ts';
 import { anyDevice, anyRules, compile, device, machine, parse, rules } from './policy-fixtures.ts';
 
 const found = (text: string, context: CheckContext = {}) =>
@@ -233,6 +234,19 @@ test('features, protection and engines', () => {
   assert.equal(unusable?.message, 'every device would be denied: it is signed (bundle-key-missing)');
   assert.equal(unusable?.hint, 'verify: { key: ... }');
   hasNot('version: 1\nexternal: { opa: x.tar.gz, verify: { key: k.pem } }\nrules: []', 'external-unsigned');
+});
+
+test('answers to violations that nothing notices, and actions that nothing carries out', () => {
+  const text = (body: string) => `version: 1\nrules: []\non:\n${body}`;
+  fires(text('  needs-reset: [log]\n  ring-violation: [log, quarantine]\n'), '5 warning violation-not-noticed');
+  fires(text('  needs-reset: [log, revoke-keys]\n'), '4 warning action-not-carried-out');
+  for (const violation of VIOLATIONS) {
+    const { length } = checkPolicy(parse(text(`  ${violation}: [${ACTIONS.join(', ')}]\n`))).filter(
+      (one) => one.severity === 'warning',
+    );
+    assert.equal(length, NOTICED.includes(violation) ? 1 : 2, violation);
+  }
+  hasNot(text(NOTICED.map((one) => `  ${one}: [${CARRIED_OUT.join(', ')}]\n`).join('')), 'violation-not-noticed');
 });
 
 test('every finding was seen to fire', () => {

@@ -1,17 +1,8 @@
 /** What a policy's `on` section asks for when a device misbehaves, as things to be done. Pure. */
 import type { Device, Inventory } from '@airlock/core/device.ts';
 import type { Outcome, Step } from '@airlock/core/plan.ts';
-import type { Action, Policy, Violation } from '@airlock/policy/policy.ts';
+import { type Action, CARRIED_OUT, NOTICED, type Policy } from '@airlock/policy/policy.ts';
 import type { Offence } from './offence.ts';
-
-/** Violations that this agent notices. The rest of a policy's `on` section waits for whoever can notice them. */
-export const NOTICED: readonly Violation[] = [
-  'feature-violation',
-  'driver-violation',
-  'identity-change',
-  'device-timeout',
-  'needs-reset',
-];
 
 /** A device that misbehaves again after so many resets within the time is reset no more. */
 export const RESETS = 3;
@@ -128,8 +119,8 @@ export function unanswered(on: Policy['on']): Outcome[] {
     if (violation === undefined) {
       return [{ property, status: 'not-enforceable', because: 'nothing in this version notices it' }];
     }
-    if (!actions.includes('revoke-keys')) return [];
-    const because = 'this version keeps no keys, so there are none that it could revoke';
-    return [{ property, status: 'not-enforceable', because }];
+    const missing = actions.filter((action) => !CARRIED_OUT.includes(action));
+    const because = `nothing in this version carries out ${missing.join(', ')}`;
+    return missing.length === 0 ? [] : [{ property, status: 'not-enforceable', because }];
   });
 }
