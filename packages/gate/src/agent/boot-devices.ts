@@ -23,10 +23,7 @@ export async function loadBootDevices(files: Files): Promise<ReadonlyMap<string,
 }
 
 /** For those who look without an agent, and for the next one. */
-export async function saveBootDevices(
-  files: Files,
-  boot: ReadonlyMap<string, string | null>,
-): Promise<Problem | null> {
+export async function saveBootDevices(files: Files, boot: ReadonlyMap<string, string | null>): Promise<Problem | null> {
   const ids = await files.save(STATE.bootDevices, `${JSON.stringify([...boot.keys()])}\n`, 0o600);
   const inodes = await files.save(STATE.bootInodes, `${JSON.stringify(Object.fromEntries(boot))}\n`, 0o600);
   return ids.ok ? (inodes.ok ? null : inodes.error) : ids.error;

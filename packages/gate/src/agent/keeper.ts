@@ -480,6 +480,10 @@ export function startKeeper(parts: KeeperParts): Keeper {
       if (conduct.advance(uptime)) {
         const because = uptime === null ? 'the clock cannot be read' : 'its time is over';
         note({ kind: 'mode-changed', mode: conduct.mode, enforcing: conduct.enforcing, because });
+        // What a device does and goes on with was only told so far. What is bound was nobody's to bind or not.
+        for (const { id } of inventory?.devices ?? []) {
+          responder.clear(id, ['needs-reset', 'device-timeout', 'feature-violation']);
+        }
       }
       const timed = endByTime(grants, uptime);
       await endGrants(timed.ended, timed.live, uptime === null ? 'the clock cannot be read' : 'its time is over');
