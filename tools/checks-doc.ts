@@ -12,6 +12,7 @@ const TITLES: Readonly<Record<string, string>> = {
   snp: 'AMD SEV-SNP',
   tdx: 'Intel TDX',
   nvidia: 'NVIDIA',
+  cca: 'Arm CCA',
   tpm: 'TPM 2.0',
   azure: 'Azure’s virtual TPM',
 };

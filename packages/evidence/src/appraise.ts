@@ -1,6 +1,7 @@
 /** Everything that was found in the files, put together: each piece of evidence with what the others say for it. */
 import { hex } from '@airlock/core/bytes.ts';
 import { sameBytes } from './bytes.ts';
+import { verifyCca } from './cca/verify.ts';
 import { type Appraisal, createChecklist, type Report, type ReportedAppraisal, verdictOf } from './check.ts';
 import type { Crypto } from './crypto.ts';
 import type { Found, Item } from './item.ts';
@@ -102,6 +103,11 @@ export function appraise(
     const { device, ...appraisal } = verifyNvidia({ ...common, report: item.report, taken: devices });
     if (device !== null) devices.add(device);
     appraisals.push({ source, ...appraisal });
+  }
+  for (const { item, source } of found) {
+    if (item.kind !== 'cca-token' || appraisals.length >= EVIDENCE_LIMIT) continue;
+    const given = all('public-key').map(({ spki }) => spki);
+    appraisals.push({ source, ...verifyCca({ ...options, token: item.token, keys: given }) });
   }
   const keys = tpmKeys(items, vouchers);
   for (const { quote, source } of quotes) {
@@ -273,6 +279,8 @@ export function describe(item: Item): string {
       return `TDX quote, version ${item.quote.version}`;
     case 'nvidia-report':
       return `NVIDIA report, ${item.report.measurements.size} measurements`;
+    case 'cca-token':
+      return 'Arm CCA token';
     case 'certificate':
       return `certificate of ${nameOf(item.certificate)}`;
     case 'revocation-list':

@@ -230,6 +230,31 @@ const ENTRIES = {
     waivable: true,
   },
 
+  'cca.platform-signature': {
+    rule: 'The platform token is signed with the platform’s key (CPAK).',
+    reference: 'Arm RMM specification, A7.2.3',
+    hint: 'give the platform’s public key (JWK or PEM) as another file',
+  },
+  'cca.key': {
+    rule: 'An endorsement vouches for the platform’s key.',
+    reference: 'draft-ydb-rats-cca-endorsements',
+    hint: 'allow this only for a key that you had from the platform’s maker yourself',
+    waivable: true,
+  },
+  'cca.realm-signature': {
+    rule: 'The realm token is signed with the key that it states (RAK).',
+    reference: 'Arm RMM specification, A7.2.2',
+  },
+  'cca.binding': {
+    rule: 'The platform vouches for the realm’s key: its challenge is the key’s digest.',
+    reference: 'Arm RMM specification, A7.2.3.1',
+    hint: 'platform and realm token are of different machines',
+  },
+  'cca.lifecycle': {
+    rule: 'The platform is in its secured state: nobody debugs it.',
+    reference: 'Arm RMM specification, A7.2.3.2, cca-platform-lifecycle',
+  },
+
   'tpm.attested': {
     rule: 'The quote was made by a TPM: its magic is TPM_GENERATED and its type a quote.',
     reference: 'TPM 2.0 Part 2 §10.12.8',

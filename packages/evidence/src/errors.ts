@@ -28,6 +28,9 @@ export const EVIDENCE_ERRORS = {
     'A file that wraps a TPM quote lacks a part, or a part is not in the form that it should be.',
   'nvidia-report-invalid':
     'Not an SPDM 1.1 measurement report of an NVIDIA device, or its sizes contradict each other (DSP0274 1.1.2 §10.11).',
+  'cbor-invalid': 'Not CBOR with definite lengths, or nested too deep, or a name stands twice in one map (RFC 8949).',
+  'cose-invalid': 'Not a COSE_Sign1 with an algorithm that is accepted (RFC 9052 §4.2).',
+  'cca-token-invalid': 'Not an Arm CCA token, or a claim is missing or has a wrong form (Arm RMM specification, A7.2).',
   'file-too-large': 'A file is larger than any evidence is.',
   'file-too-crowded':
     'A file holds more things, or more JSON members, than are looked at: what came after is not known.',

@@ -1,5 +1,6 @@
 /** The things that files hold, read. */
 
+import type { CcaToken } from './cca/token.ts';
 import type { NvidiaReport } from './nvidia/report.ts';
 import type { SnpReport } from './snp/report.ts';
 import type { QeIdentity, TcbInfo } from './tdx/collateral.ts';
@@ -15,6 +16,7 @@ export type Item =
   | { readonly kind: 'snp-report'; readonly report: SnpReport; readonly hcl?: HclReport }
   | { readonly kind: 'tdx-quote'; readonly quote: TdxQuote }
   | { readonly kind: 'nvidia-report'; readonly report: NvidiaReport }
+  | { readonly kind: 'cca-token'; readonly token: CcaToken }
   | { readonly kind: 'certificate'; readonly certificate: Certificate }
   | { readonly kind: 'revocation-list'; readonly list: RevocationList }
   | { readonly kind: 'collateral'; readonly document: TcbInfo | QeIdentity }

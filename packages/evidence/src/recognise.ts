@@ -3,7 +3,8 @@
  * text and every list of bytes is looked at. Names of files say nothing.
  */
 import type { Problem } from '@airlock/core/result.ts';
-import { fromBase64, fromHex, latin1, u16le, u32le } from './bytes.ts';
+import { concat, fromBase64, fromHex, latin1, u16le, u32le } from './bytes.ts';
+import { isCcaToken, pointSpki, readCcaToken } from './cca/token.ts';
 import type { Found, Item } from './item.ts';
 import { isObject, readJson } from './json.ts';
 import { isNvidiaReport, readNvidiaReport } from './nvidia/report.ts';
@@ -137,6 +138,7 @@ function lookBinary(search: Search, bytes: Uint8Array, source: string): boolean 
     return keep(readQuote(bytes), (quote) => ({ kind: 'tdx-quote', quote }));
   if (isHclReport(bytes)) return lookHcl(search, bytes, source);
   if (isNvidiaReport(bytes)) return keep(readNvidiaReport(bytes), (report) => ({ kind: 'nvidia-report', report }));
+  if (isCcaToken(bytes)) return keep(readCcaToken(bytes), (token) => ({ kind: 'cca-token', token }));
   if (isEventLog(bytes)) return keep(readEventLog(bytes), (log) => ({ kind: 'event-log', log }));
   if (isAttest(bytes)) return keep(readAttest(bytes), (attest) => ({ kind: 'tpm-attest', attest }));
   if (isBincodeQuote(bytes)) return keep(readBincodeQuote(bytes), (quote) => ({ kind: 'tpm-quote', quote }));
@@ -253,6 +255,7 @@ function lookValue(search: Search, value: unknown, source: string, depth: number
   }
   if (!isObject(value)) return;
   const join = source.includes(': ') ? '.' : ': ';
+  lookJwk(search, value, source);
   const done = new Set([...lookCollateralWrapper(search, value, source), ...lookQuoteWrapper(search, value, source)]);
   for (const [name, member] of Object.entries(value)) {
     if (!done.has(name))
@@ -311,4 +314,13 @@ function bytesOf(value: unknown): Uint8Array | undefined {
   return value.every((one) => typeof one === 'number' && Number.isInteger(one) && one >= 0 && one <= 255)
     ? Uint8Array.from(value as readonly number[])
     : undefined;
+}
+
+/** An EC public key as JWK (RFC 7517): `{"kty":"EC","x":…,"y":…}`. */
+function lookJwk(search: Search, value: Readonly<Record<string, unknown>>, source: string): void {
+  if (value['kty'] !== 'EC') return;
+  const [x, y] = [value['x'], value['y']].map((one) => (typeof one === 'string' ? fromBase64(one) : undefined));
+  const spki =
+    x === undefined || y === undefined || x.length !== y.length ? undefined : pointSpki(concat(Uint8Array.of(4), x, y));
+  if (spki !== undefined) add(search, source, { kind: 'public-key', spki });
 }

@@ -193,3 +193,18 @@ row('NVIDIA: no byte of a report can change', () => {
     assert.ok(problems.length > 0 || found.length === 0 || report?.verdict === 'rejected', `byte ${at}`);
   }
 });
+
+row('Arm CCA tokens: both signatures, binding and lifecycle good; nobody vouches for the key', () => {
+  for (const files of [
+    ['cca/cca-token-01.cbor', 'cca/cpak.json'],
+    ['cca/trustee-cca-example-token.cbor', 'cca/trustee-cpak-pub.json'],
+  ]) {
+    const token = answer(files, today);
+    assert.deepEqual(token.failed, ['cca.key']);
+    for (const id of ['cca.platform-signature', 'cca.realm-signature', 'cca.binding', 'cca.lifecycle'])
+      assert.ok(passed(token, id));
+    assert.equal(answer(files, today, ['cca.key']).verdict, 'accepted');
+  }
+  assert.equal(answer(['cca/cca-token-01.cbor', 'cca/cpak.json'], today).first.claims['lifecycle'], '0x3003');
+  assert.deepEqual(answer(['cca/cca-token-01.cbor', 'cca/pkey.json'], today).failed, ['cca.platform-signature']);
+});

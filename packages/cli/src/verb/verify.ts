@@ -28,7 +28,7 @@ a file is, is found out from what it holds. Nothing is fetched: what is missing 
   --collateral DIR    also what lies in DIR: certificates, revocation lists, TCB info, QE identities
   --nonce HEX         the nonce that the evidence was asked for with
   --as-of DATE        check for this date, 2026-11-20 or 2026-11-20T12:00:00Z, instead of now
-  --measurement HEX   the launch digest (SNP MEASUREMENT, TDX MRTD) that is expected; may stand more than once
+  --measurement HEX   the launch digest (SNP MEASUREMENT, TDX MRTD, CCA RIM) expected; may stand more than once
   --minimum-tcb LIST  the least SNP firmware: bootloader=4,snp=24,microcode=219
   --allow ID          accept although this check failed, where that is a matter of policy; may stand more than once
   --json              the whole report as one JSON value
@@ -150,7 +150,8 @@ function optionsOf(values: Values): AppraiseOptions {
   if (asOf === undefined)
     throw new UsageError(`--as-of ${String(asOfText)}: a date such as 2026-11-20 or 2026-11-20T12:00:00Z`);
   const measurements = texts(values, 'measurement').map((text) => hexOf('measurement', text));
-  if (measurements.some(({ length }) => length !== 48)) throw new UsageError('--measurement: 48 bytes in hex');
+  if (measurements.some(({ length }) => ![32, 48, 64].includes(length)))
+    throw new UsageError('--measurement: 48 bytes in hex (for CCA 32, 48 or 64)');
   const minimum = values['minimum-tcb'];
   return {
     crypto: nodeCrypto(),

@@ -1,0 +1,165 @@
+import assert from 'node:assert/strict';
+import { createHash, sign } from 'node:crypto';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { cborBytes, readCbor } from '../src/cbor.ts';
+import { readCcaToken } from '../src/cca/token.ts';
+import { type CcaInput, verifyCca } from '../src/cca/verify.ts';
+import { EVIDENCE_ERRORS } from '../src/errors.ts';
+import { nodeCrypto } from '../src/node-crypto.ts';
+import { recognise } from '../src/recognise.ts';
+import { must, type Signer, signer } from './support/authority.ts';
+import { join } from './support/der.ts';
+
+type Value = number | string | Uint8Array | Map<number, Value> | Value[] | { tag: number; value: Value };
+
+function head(major: number, value: number): Uint8Array {
+  const top = major << 5;
+  if (value < 24) return Uint8Array.of(top | value);
+  if (value < 256) return Uint8Array.of(top | 24, value);
+  return Uint8Array.of(top | 25, value >> 8, value & 0xff);
+}
+function cbor(value: Value): Uint8Array {
+  if (typeof value === 'number') return value < 0 ? head(1, -1 - value) : head(0, value);
+  if (typeof value === 'string') return join(head(3, value.length), Buffer.from(value));
+  if (value instanceof Uint8Array) return cborBytes(value);
+  if (value instanceof Map)
+    return join(head(5, value.size), ...[...value].flatMap(([key, one]) => [cbor(key), cbor(one)]));
+  if (Array.isArray(value)) return join(head(4, value.length), ...value.map(cbor));
+  return join(head(6, value.tag), cbor(value.value));
+}
+function sign1(payload: Uint8Array, by: Signer): Uint8Array {
+  const header = cbor(new Map([[1, -35]]));
+  const signature = sign('sha384', cbor(['Signature1', header, new Uint8Array(), payload]), {
+    key: by.key,
+    dsaEncoding: 'ieee-p1363',
+  });
+  return cbor({ tag: 18, value: [header, new Map(), payload, new Uint8Array(signature)] });
+}
+
+const cpak = signer('platform');
+const rak = signer('realm');
+interface Options {
+  readonly lifecycle?: number;
+  readonly bound?: Uint8Array;
+  readonly platformBy?: Signer;
+  readonly realmBy?: Signer;
+}
+function token({ lifecycle = 0x3003, bound, platformBy = cpak, realmBy = rak }: Options = {}): Uint8Array {
+  const point = rak.spki.subarray(-97);
+  const platform = new Map<number, Value>([
+    [265, 'http://arm.com/CCA-SSD/1.0.0'],
+    [10, bound ?? new Uint8Array(createHash('sha256').update(point).digest())],
+    [2396, new Uint8Array(32)],
+    [256, new Uint8Array(33)],
+    [2395, lifecycle],
+  ]);
+  const realm = new Map<number, Value>([
+    [10, new Uint8Array(64).fill(5)],
+    [44235, new Uint8Array(64)],
+    [44238, new Uint8Array(48).fill(8)],
+    [44239, [new Uint8Array(48), new Uint8Array(48)]],
+    [44236, 'sha-384'],
+    [44237, point],
+    [44240, 'sha-256'],
+  ]);
+  const collection = new Map<number, Value>([
+    [44234, sign1(cbor(platform), platformBy)],
+    [44241, sign1(cbor(realm), realmBy)],
+  ]);
+  return cbor({ tag: 399, value: collection });
+}
+function failed(bytes: Uint8Array, more: Partial<CcaInput> = {}): string[] {
+  const { checks } = verifyCca({
+    crypto: nodeCrypto(),
+    token: must(readCcaToken(bytes)),
+    keys: [cpak.spki],
+    allowed: new Set(['cca.key']),
+    ...more,
+  });
+  return checks.filter(({ status }) => status === 'failed').map(({ id }) => id);
+}
+
+test('a token whose parts hold together is accepted by who knows the platform’s key', () => {
+  assert.deepEqual(
+    failed(token(), { nonce: new Uint8Array(64).fill(5), measurements: [new Uint8Array(48).fill(8)] }),
+    [],
+  );
+  assert.deepEqual(failed(token(), { allowed: new Set() }), ['cca.key']);
+  assert.deepEqual(failed(token(), { keys: [] }), ['cca.platform-signature']);
+});
+
+test('good signatures with a broken binding are refused', () => {
+  assert.deepEqual(failed(token({ bound: new Uint8Array(32) })), ['cca.binding']);
+  assert.deepEqual(failed(token({ platformBy: rak })), ['cca.platform-signature']);
+  assert.deepEqual(failed(token({ realmBy: cpak })), ['cca.realm-signature']);
+});
+
+test('a platform under debug or not yet secured, another nonce and another realm are refused', () => {
+  for (const lifecycle of [0, 0x2fff, 0x3100, 0x4001])
+    assert.deepEqual(failed(token({ lifecycle })), ['cca.lifecycle']);
+  assert.deepEqual(failed(token(), { nonce: Uint8Array.of(1) }), ['freshness.nonce']);
+  assert.deepEqual(failed(token(), { measurements: [new Uint8Array(48)] }), ['launch.measurement']);
+});
+
+test('no byte of what is signed can change, and what is refused has a code', () => {
+  const good = token();
+  const expected = JSON.stringify(must(readCcaToken(good)));
+  for (let at = 0; at < good.length; at++) {
+    const bad = good.slice();
+    bad[at] = (bad[at] ?? 0) ^ (1 << (at % 8));
+    const read = readCcaToken(bad);
+    if (!read.ok) assert.ok(read.error.code in EVIDENCE_ERRORS, read.error.code);
+    // Names of map entries that nobody signs may change as long as the same is read.
+    else if (failed(bad).length === 0) assert.equal(JSON.stringify(read.value), expected, `byte ${at}`);
+    assert.equal(readCcaToken(good.subarray(0, at)).ok, false);
+  }
+});
+
+test('CBOR that is deep, wide, indefinite or double is refused', () => {
+  const codeOf = (...bytes: number[]) => {
+    const read = readCbor(Uint8Array.from(bytes));
+    return read.ok ? 'ok' : read.error.code;
+  };
+  assert.equal(codeOf(0xa2, 1, 1, 2, 2), 'ok');
+  for (const bad of [
+    [0xa2, 1, 1, 1, 2],
+    [0x9f, 0xff],
+    [0x5f, 0xff],
+    [0x9b, 0, 0, 0, 1, 0, 0, 0, 0],
+    [0xbb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    [0xfb, 0, 0, 0, 0, 0, 0, 0, 0],
+    [0x62, 0xc3, 0xa4],
+    [0x41],
+    [1, 1],
+    [],
+    [0x1c],
+  ])
+    assert.equal(codeOf(...bad), 'cbor-invalid', String(bad));
+  assert.equal(codeOf(...new Array<number>(50_000).fill(0x81)), 'cbor-invalid');
+  assert.equal(codeOf(...new Array<number>(50_000).fill(0xc1)), 'cbor-invalid');
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 200 }), (random) => {
+      readCbor(random);
+      readCcaToken(join(Uint8Array.of(0xd9, 0x01, 0x8f), random));
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test('a key comes as JWK, a token as base64 within JSON', () => {
+  const jwk = {
+    kty: 'EC',
+    crv: 'P-384',
+    x: Buffer.from(cpak.spki.subarray(-96, -48)).toString('base64url'),
+    y: Buffer.from(cpak.spki.subarray(-48)).toString('base64url'),
+  };
+  const { found, problems } = recognise(
+    'x',
+    Buffer.from(JSON.stringify({ key: jwk, evidence: Buffer.from(token()).toString('base64') })),
+  );
+  assert.deepEqual([problems, found.map(({ item }) => item.kind)], [[], ['public-key', 'cca-token']]);
+  const [key] = found;
+  assert.ok(key?.item.kind === 'public-key');
+  assert.deepEqual(key.item.spki, cpak.spki);
+});
