@@ -5,6 +5,7 @@ import { type FileHandle, mkdir, open, readdir, readlink, rename, rm } from 'nod
 import { dirname, join, normalize } from 'node:path';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { type Files, READ_LIMIT } from './files.ts';
+import { type HeldCalls, heldCalls } from './held-calls.ts';
 
 export interface NodeFilesOptions {
   /** `/`, or a temporary folder that stands for it. */
@@ -42,26 +43,31 @@ export function nodeFiles(options: NodeFilesOptions = {}): Files {
     });
   }
 
-  /** Paths whose earlier read the kernel still holds, with how many. */
-  const stuck = new Map<string, number>();
+  const threads = Number(process.env['UV_THREADPOOL_SIZE']) || 4;
+  const heldReads = heldCalls(Math.max(1, Math.floor(threads / 8)));
+  const heldWrites = heldCalls(Math.max(1, Math.floor(threads / 4)));
 
-  /** As `timed`, but what is still held from before is not asked again: each time would cost another thread. */
-  async function timedRead<T>(path: string, work: () => Promise<Result<T>>): Promise<Result<T>> {
-    if (stuck.has(path)) return fail('file-timeout', `${path}: an earlier read is still not answered`);
+  /** As `timed`, for files that a device may hold. Reads of one kind are those of an attribute, writes those to a file. */
+  async function timedOnce<T>(
+    held: HeldCalls,
+    path: string,
+    what: string,
+    work: () => Promise<Result<T>>,
+  ): Promise<Result<T>> {
+    const kind = path.slice(path.lastIndexOf('/') + 1);
+    const key = `${path} ${what}`;
+    const [call, done] = held === heldReads ? ['read', 'read'] : ['write', 'written'];
+    const refused = held.refuse(kind, key);
+    if (refused === 'again') return fail('file-timeout', `${path}: an earlier ${call} is still not answered`);
+    if (refused === 'crowd') {
+      return fail('file-timeout', `${path}: not ${done}, too many ${call}s of ${kind} before it were not answered`);
+    }
     let over = false;
     const working = work().finally(() => {
       over = true;
     });
     const result = await timed(path, () => working);
-    if (!over) {
-      stuck.set(path, (stuck.get(path) ?? 0) + 1);
-      const end = () => {
-        const left = (stuck.get(path) ?? 1) - 1;
-        if (left === 0) stuck.delete(path);
-        else stuck.set(path, left);
-      };
-      void working.then(end, end);
-    }
+    if (!over) held.hold(kind, key, working);
     return result;
   }
 
@@ -113,20 +119,21 @@ export function nodeFiles(options: NodeFilesOptions = {}): Files {
 
   return {
     read: (path, limit = READ_LIMIT) =>
-      timedRead(path, () =>
+      timedOnce(heldReads, path, '', () =>
         opened(path, constants.O_RDONLY, async (handle) => {
           const bytes = await readUpTo(handle, 0, limit + 1);
           return bytes.length > limit ? fail('file-too-large', `${path}: more than ${limit} bytes`) : ok(bytes);
         }),
       ),
     readAt: (path, offset, length) =>
-      timedRead(path, () =>
+      timedOnce(heldReads, path, '', () =>
         opened(path, constants.O_RDONLY, async (handle) => ok(await readUpTo(handle, offset, length))),
       ),
-    list: (path) => timedRead(path, async () => ok((await readdir(at(path))).sort())),
-    link: (path) => timedRead(path, async () => ok(await readlink(at(path)))),
+    list: (path) => timedOnce(heldReads, path, '', async () => ok((await readdir(at(path))).sort())),
+    link: (path) => timedOnce(heldReads, path, '', async () => ok(await readlink(at(path)))),
     write: (path, data, offset = 0) =>
-      timed(path, async () => {
+      // To one file of a driver the names of many devices are written.
+      timedOnce(heldWrites, path, `${offset} ${typeof data === 'string' ? data.slice(0, 256) : ''}`, async () => {
         const allowed = writable(path);
         if (!allowed.ok) return allowed;
         return opened(path, constants.O_WRONLY, async (handle) => {
