@@ -83,6 +83,9 @@ test('wrong use exits with 2 and says what is right', async () => {
     [[report, '--allow', 'snp.signature'], /proves nothing/],
     [[report, '--allow', 'snp.policy.debg'], /did you mean snp\.policy\.debug/],
     [[report, '--collateral', 'nowhere'], /not a directory/],
+    [[report, '--key', 'nowhere'], /no such file/],
+    [[report, '--key', report], /no RSA or EC public key/],
+    [[report, '--allow', 'tpm.key'], /proves nothing/],
     [[report, '-', '-'], /once/],
     [['.'], /a directory/],
   ] as const) {

@@ -28,6 +28,8 @@ export interface AppraiseOptions {
   readonly measurements?: readonly Uint8Array[];
   readonly minimumTcb?: Tcb;
   readonly allowed?: ReadonlySet<string>;
+  /** SubjectPublicKeyInfos that the verifier trusts: of TPMs, of CCA platforms. Never from the evidence’s own files. */
+  readonly trustedKeys?: readonly Uint8Array[];
   /**
    * Where there is no evidence, check the certificates for themselves. Not by default: whoever is asked for evidence and
    * shows a vendor's certificates, which are public, must not be accepted.
@@ -106,10 +108,11 @@ export function appraise(
   }
   for (const { item, source } of found) {
     if (item.kind !== 'cca-token' || appraisals.length >= EVIDENCE_LIMIT) continue;
-    const given = all('public-key').map(({ spki }) => spki);
-    appraisals.push({ source, ...verifyCca({ ...options, token: item.token, keys: given }) });
+    const keys = all('public-key').map(({ spki }) => spki);
+    appraisals.push({ source, ...verifyCca({ ...options, token: item.token, keys }) });
   }
-  const keys = tpmKeys(items, vouchers);
+  const trusted = (options.trustedKeys ?? []).map((spki): TpmKey => ({ spki, from: 'the verifier', doubt: null }));
+  const keys = [...trusted, ...tpmKeys(items, vouchers)];
   for (const { quote, source } of quotes) {
     appraisals.push({ source, ...verifyTpm({ ...options, quote, keys, logs }) });
   }

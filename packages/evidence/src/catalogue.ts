@@ -233,13 +233,12 @@ const ENTRIES = {
   'cca.platform-signature': {
     rule: 'The platform token is signed with the platform’s key (CPAK).',
     reference: 'Arm RMM specification, A7.2.3',
-    hint: 'give the platform’s public key (JWK or PEM) as another file',
+    hint: 'give the platform’s public key (JWK or PEM) with --key',
   },
   'cca.key': {
-    rule: 'An endorsement vouches for the platform’s key.',
+    rule: 'The platform’s key is one that the verifier trusts.',
     reference: 'draft-ydb-rats-cca-endorsements',
-    hint: 'allow this only for a key that you had from the platform’s maker yourself',
-    waivable: true,
+    hint: 'give a key that you had from the platform’s maker yourself with --key',
   },
   'cca.realm-signature': {
     rule: 'The realm token is signed with the key that it states (RAK).',
@@ -265,10 +264,9 @@ const ENTRIES = {
     hint: 'the quote was altered, or the key is another TPM’s',
   },
   'tpm.key': {
-    rule: 'Somebody that is trusted vouches for the TPM’s attestation key.',
+    rule: 'A trusted report vouches for the TPM’s attestation key, or the verifier trusts it.',
     reference: 'TCG EK Credential Profile; docs/evidence.md, TPM',
-    hint: 'the key came with the quote: anybody can make such a pair; give the report that vouches for it, or allow it where you know the key',
-    waivable: true,
+    hint: 'the key came with the quote: anybody can make such a pair; give the report that vouches for it, or a key that you know with --key',
   },
   'tpm.pcrs': {
     rule: 'The PCR values that were given are those that the quote covers.',

@@ -73,8 +73,8 @@ function failed(bytes: Uint8Array, more: Partial<CcaInput> = {}): string[] {
   const { checks } = verifyCca({
     crypto: nodeCrypto(),
     token: must(readCcaToken(bytes)),
-    keys: [cpak.spki],
-    allowed: new Set(['cca.key']),
+    keys: [],
+    trustedKeys: [cpak.spki],
     ...more,
   });
   return checks.filter(({ status }) => status === 'failed').map(({ id }) => id);
@@ -85,8 +85,8 @@ test('a token whose parts hold together is accepted by who knows the platform’
     failed(token(), { nonce: new Uint8Array(64).fill(5), measurements: [new Uint8Array(48).fill(8)] }),
     [],
   );
-  assert.deepEqual(failed(token(), { allowed: new Set() }), ['cca.key']);
-  assert.deepEqual(failed(token(), { keys: [] }), ['cca.platform-signature']);
+  assert.deepEqual(failed(token(), { trustedKeys: [], keys: [cpak.spki], allowed: new Set(['cca.key']) }), ['cca.key']);
+  assert.deepEqual(failed(token(), { trustedKeys: [] }), ['cca.platform-signature']);
 });
 
 test('good signatures with a broken binding are refused', () => {

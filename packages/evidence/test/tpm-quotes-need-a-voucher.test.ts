@@ -85,10 +85,12 @@ test('the nonce is looked for in the quote, and only there', () => {
   assert.deepEqual(judge([hcl, ...certificates], { nonce }).failed, ['freshness.nonce']);
 });
 
-test('a key that nobody vouches for is refused, unless who asks allows it', () => {
+test('a key that nobody vouches for is refused, unless the verifier knows it', () => {
   const alone = [bincode(attest, rawSignature, pcrs), tpm.spki];
   assert.deepEqual(judge(alone).failed, ['tpm.key']);
-  assert.equal(judge(alone, { allowed: new Set(['tpm.key']) }).verdict, 'accepted');
+  assert.deepEqual(judge(alone, { allowed: new Set(['tpm.key']) }).failed, ['tpm.key']);
+  assert.equal(judge(alone, { trustedKeys: [tpm.spki] }).verdict, 'accepted');
+  assert.deepEqual(judge(alone, { trustedKeys: [makeTpm().spki] }).failed, ['tpm.key']);
   assert.deepEqual(judge([bincode(attest, rawSignature, pcrs)]).failed, ['tpm.signature']);
 });
 

@@ -29,6 +29,7 @@ a file is, is found out from what it holds. Nothing is fetched: what is missing 
   --nonce HEX         the nonce that the evidence was asked for with
   --as-of DATE        check for this date, 2026-11-20 or 2026-11-20T12:00:00Z, instead of now
   --measurement HEX   the launch digest (SNP MEASUREMENT, TDX MRTD, CCA RIM) expected; may stand more than once
+  --key FILE          a public key that you trust: of a TPM, of a CCA platform (PEM, DER, JWK); may stand more than once
   --minimum-tcb LIST  the least SNP firmware: bootloader=4,snp=24,microcode=219
   --allow ID          accept although this check failed, where that is a matter of policy; may stand more than once
   --json              the whole report as one JSON value
@@ -47,6 +48,7 @@ Exit codes: 0 accepted, 1 rejected, 2 usage.
     nonce: { type: 'string' },
     'as-of': { type: 'string' },
     measurement: { type: 'string', multiple: true },
+    key: { type: 'string', multiple: true },
     'minimum-tcb': { type: 'string' },
     allow: { type: 'string', multiple: true },
     certificates: { type: 'boolean' },
@@ -69,6 +71,18 @@ async function run(context: Context, values: Values, positionals: readonly strin
   if (positionals.filter((one) => one === '-').length > 1) throw new UsageError('- may stand once');
   const options = optionsOf(values);
 
+  const trustedKeys: Uint8Array[] = [];
+  for (const path of texts(values, 'key')) {
+    const read = await readBytes(context, path);
+    const keys = typeof read === 'string' ? read : keysIn(recognise(printable(path), read).found);
+    if (typeof keys === 'string' || keys.length === 0) {
+      context.stderr(
+        `airlock verify: --key ${printable(path)}: ${typeof keys === 'string' ? keys : 'no RSA or EC public key'}\n`,
+      );
+      return EXIT.usage;
+    }
+    trustedKeys.push(...keys);
+  }
   const found: Found[] = [];
   const files: { file: string; holds: string[] }[] = [];
   const problems: { file: string; problem: Problem }[] = [];
@@ -101,7 +115,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
     }
   }
 
-  const judged = appraise(found, collateral, options);
+  const judged = appraise(found, collateral, { ...options, trustedKeys });
   if (judged === null && problems.length === 0) {
     const held = [...new Set(files.flatMap(({ holds }) => holds))].join(', ');
     context.stderr(
@@ -132,6 +146,10 @@ async function run(context: Context, values: Values, positionals: readonly strin
         }),
   );
   return report.verdict === 'accepted' ? EXIT.fine : EXIT.findings;
+}
+
+function keysIn(found: readonly Found[]): Uint8Array[] {
+  return found.flatMap(({ item }) => (item.kind === 'public-key' ? [item.spki] : []));
 }
 
 /** An expectation that no evidence was held against must not seem to hold. */

@@ -10,7 +10,9 @@ import type { CcaToken } from './token.ts';
 export interface CcaInput {
   readonly crypto: Crypto;
   readonly token: CcaToken;
-  /** SubjectPublicKeyInfos that may be the platform's (CPAK). */
+  /** SubjectPublicKeyInfos of platforms (CPAK) that the verifier trusts. */
+  readonly trustedKeys?: readonly Uint8Array[];
+  /** Those that came with the evidence: anybody can make such a pair. */
   readonly keys: readonly Uint8Array[];
   readonly nonce?: Uint8Array;
   /** Any of these as the realm's initial measurement. */
@@ -24,16 +26,18 @@ export function verifyCca(input: CcaInput): Appraisal {
   const { crypto, token } = input;
   const { platform, realm } = token;
   const list = createChecklist(input.allowed);
-  const keys = input.keys.slice(0, KEY_LIMIT);
+  const trusted = input.trustedKeys ?? [];
+  const keys = [...trusted, ...input.keys].slice(0, KEY_LIMIT);
   const platformKey = keys.find((spki) => verifyCose(crypto.publicKey(spki), platform.message));
   list.check('cca.platform-signature', platformKey !== undefined, {
     expected: `${platform.message.name} with the platform’s key (CPAK)`,
     found: platformKey !== undefined ? 'good' : keys.length === 0 ? 'no key was given' : 'wrong',
   });
   if (platformKey !== undefined) {
-    list.check('cca.key', false, {
-      expected: 'an endorsement that binds the key to the implementation',
-      found: 'the key is one of the files: nobody vouches for it',
+    const known = trusted.includes(platformKey);
+    list.check('cca.key', known, {
+      expected: 'a key that the verifier trusts',
+      found: known ? 'given by the verifier' : 'a key that came with the evidence: nobody vouches for it',
     });
   }
   const realmGood = verifyCose(crypto.publicKey(realm.keySpki), realm.message);
