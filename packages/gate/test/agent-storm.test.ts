@@ -52,6 +52,19 @@ test('what is remembered of a storm is bounded', async () => {
   assert.ok((occasions[0]?.reasons.length ?? 0) <= REASONS);
 });
 
+test('a bus that comes with a module binds by itself until somebody looks: its coming is a reason to look', async () => {
+  const occasions: Occasion[] = [];
+  const turns = startTurns(
+    async (occasion) => void occasions.push(occasion),
+    1,
+    () => assert.fail(),
+  );
+  turns.note(uevent('add', '/bus/virtio', 'bus'));
+  await sleep(20);
+  await turns.close();
+  assert.equal(occasions.length, 1);
+});
+
 test('turns and requests never overlap, and too many requests are refused', async () => {
   let inside = 0;
   const alone = async () => {

@@ -6,7 +6,7 @@ import { printable } from './attribute.ts';
 
 /**
  * The one device with this id, location (`0000:00:03.0`, or `00:03.0` in domain 0), kernel node (`virtio1`), path, or
- * interface (`block/vda`, `vda`); an id wins over the rest. Codes: `device-unknown`, `device-ambiguous`.
+ * interface (`block/vda`, `vda`, `9p/TAG`); an id wins over the rest. Codes: `device-unknown`, `device-ambiguous`.
  */
 export function findDevice(devices: readonly Device[], word: string): Result<Device> {
   const exact = devices.find(({ id }) => id === word);
@@ -31,7 +31,8 @@ export function findDevice(devices: readonly Device[], word: string): Result<Dev
 
 function namesOf(device: Device): readonly string[] {
   const short = device.location.startsWith('0000:') ? [device.location.slice(5)] : [];
-  const last = device.interfaces.map((name) => name.slice(name.indexOf('/') + 1));
+  // The tag of a 9p share is the host's own word: alone it could pass for another device's name, or make that ambiguous.
+  const last = device.interfaces.flatMap((name) => (name.startsWith('9p/') ? [] : [name.slice(name.indexOf('/') + 1)]));
   return [
     ...new Set([
       device.id,

@@ -31,6 +31,10 @@ export function findDevice(inventory: Inventory, name: string): Result<Device> {
 function namesOf(device: Device): string[] {
   const names = [device.location, ...device.nodes.map((node) => node.name)];
   if (device.location.startsWith('0000:')) names.push(device.location.slice(5));
-  for (const known of device.interfaces) names.push(known, known.slice(known.indexOf('/') + 1));
+  for (const known of device.interfaces) {
+    names.push(known);
+    // The tag of a 9p share is the host's own word: alone it could pass for another device, or make that ambiguous.
+    if (!known.startsWith('9p/')) names.push(known.slice(known.indexOf('/') + 1));
+  }
   return names;
 }

@@ -29,7 +29,17 @@ export interface Turns {
 export const REMOVED_LIMIT = 256;
 export const REASONS = 8;
 const QUEUE_LIMIT = 64;
-const SUBSYSTEMS: ReadonlySet<string> = new Set(['pci', 'virtio', 'vdpa', 'usb', 'platform', 'block', 'net', 'nvme']);
+const SUBSYSTEMS: ReadonlySet<string> = new Set([
+  'pci',
+  'virtio',
+  'vdpa',
+  'usb',
+  'platform',
+  'block',
+  'net',
+  'nvme',
+  'bus',
+]);
 
 /** `gap` in milliseconds between the end of a turn and the next; `failed` hears of turns and work that threw. */
 export function startTurns(
