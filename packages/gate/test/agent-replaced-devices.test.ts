@@ -2,12 +2,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { packDocuments } from '@airlock/policy/document.ts';
+import { parseSources } from '@airlock/policy/node-source.ts';
 import type { Agent } from '../src/agent/agent.ts';
 import { loadBootDevices } from '../src/agent/boot-devices.ts';
+import { readStanding } from '../src/agent/standing.ts';
 import { type FakeMachine, fakeMachine, NIC, NVME, ROOT_DISK } from './agent-fake-machine.ts';
 import { levelOf, POLICY, startAgent } from './agent-harness.ts';
 
 const AT_BOOT_ONLY = POLICY.replace('rules:', 'platform: { forbid: [hotplug] }\nrules:');
+
+const packed = (text: string) => packDocuments(parseSources([{ file: 'policy.yaml', text }]).documents);
 
 /** What the gate leaves of a machine as it stands. */
 function afterGate(machine: FakeMachine, options: { inodes?: boolean } = {}): void {
@@ -95,6 +100,23 @@ test('what was exchanged between gate and agent was not there at boot', async (t
   t.after(() => agent.close('test'));
   assert.equal(levelOf(await settle(), `pci:${NIC.slot}`), 'disconnected enforced');
   assert.equal(machine.driverOf(NIC.slot), null);
+});
+
+test('without an agent, what stands in the place of an allowed device is not called held', async () => {
+  const machine = fakeMachine([ROOT_DISK, NIC], { autobinds: true });
+  machine.files.tree.set('/run/airlock/policy.json', packed(POLICY));
+  const { agent } = await startAgent(machine);
+  await agent.close('test');
+  const statusOf = async () => {
+    const standing = await readStanding(machine.files);
+    assert.ok(standing.ok);
+    return levelOf(standing.value, `pci:${NIC.slot}`);
+  };
+  assert.equal(await statusOf(), 'limited enforced');
+  machine.unplug(NIC.slot);
+  machine.plug({ ...NVME, slot: NIC.slot });
+  assert.equal(machine.driverOf(NIC.slot), 'nvme');
+  assert.equal(await statusOf(), 'disconnected failed');
 });
 
 test('inode numbers of another form are not known; ids of another form say that no gate ran', async () => {

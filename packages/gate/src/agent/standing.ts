@@ -1,5 +1,7 @@
 /** How the machine stands when no agent runs: what the gate (or the last agent) decided, read back now. Changes nothing. */
 import { asciiText } from '@airlock/core/bytes.ts';
+import type { Decision } from '@airlock/core/decision.ts';
+import { isConnected, levelRank } from '@airlock/core/level.ts';
 import type { Enforcement } from '@airlock/core/plan.ts';
 import { fail, ok, type Problem, type Result } from '@airlock/core/result.ts';
 import type { Files } from '@airlock/linux/files.ts';
@@ -57,7 +59,8 @@ export async function readStanding(files: Files): Promise<Result<Status>> {
     ...(time.ok ? [] : [time.error]),
     ...(chosen.ok ? chosen.value.problems : []),
   ];
-  for (const { device } of endByTime(loaded.grants, uptime).ended) {
+  const { live, ended } = endByTime(loaded.grants, uptime);
+  for (const { device } of ended) {
     problems.push({
       code: 'agent-missing',
       message: `the grant for ${device} has ended, and without an agent nobody ends it`,
@@ -65,11 +68,10 @@ export async function readStanding(files: Files): Promise<Result<Status>> {
   }
   const policy = chosen.ok ? chosen.value.policy : null;
   const judge = policy === null ? judgeByFallback('no usable policy') : judgeBy(compilePolicy(policy), {}, null);
-  const fresh = await judge(inventory, loaded.grants);
+  const fresh = await judge(inventory, live);
   const enforcements: Enforcement[] = [];
   for (const [i, device] of inventory.devices.entries()) {
-    // What was bound, looked at and refused is known only from then.
-    const decision = earlier.decisions.get(device.id) ?? fresh.seen[i];
+    const decision = lesser(earlier.decisions.get(device.id), chosen.ok ? fresh.seen[i] : undefined) ?? fresh.seen[i];
     if (decision !== undefined) {
       enforcements.push(await readBack(decision, device, { files, kernel: inventory.kernel }));
     }
@@ -92,6 +94,15 @@ export async function readStanding(files: Files): Promise<Result<Status>> {
     holds: holdStatuses(held.holds, inventory, uptime),
     problems,
   });
+}
+
+/**
+ * What was bound, looked at and refused is known only from then. What was let in then may be another device by now, or
+ * have been let in for a time that is over.
+ */
+function lesser(then: Decision | undefined, now: Decision | undefined): Decision | undefined {
+  if (then === undefined || now === undefined) return then ?? now;
+  return isConnected(then.level) && levelRank(now.level) <= levelRank(then.level) ? now : then;
 }
 
 function modeOf(text: string): string | null {
