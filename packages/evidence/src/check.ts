@@ -44,6 +44,8 @@ export interface Checklist {
   check(id: CheckId, holds: boolean, detail: CheckDetail): boolean;
   unchecked(id: CheckId, detail: CheckDetail): void;
   note(id: CheckId, detail: CheckDetail): void;
+  /** Takes over checks that were made before, of the same things. */
+  adopt(made: readonly Check[]): void;
 }
 
 /** `allowed`: ids whose failure is not to reject; those that the catalogue does not let anybody waive stay failures. */
@@ -68,6 +70,9 @@ export function createChecklist(allowed: ReadonlySet<string> = new Set()): Check
     },
     unchecked: (id, detail) => add(id, 'unchecked', detail),
     note: (id, detail) => add(id, 'noted', detail),
+    adopt: (made) => {
+      for (const check of made) checks.push(check);
+    },
   };
 }
 

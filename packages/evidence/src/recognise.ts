@@ -15,7 +15,7 @@ import { readQuote } from './tdx/quote.ts';
 import { isEventLog, readEventLog } from './tpm/event-log.ts';
 import { isHclReport, readHclReport } from './tpm/hcl.ts';
 import { isAttest, isBincodeQuote, joinQuote, readAttest, readBincodeQuote, readTpmSignature } from './tpm/quote.ts';
-import { readCertificate } from './x509/certificate.ts';
+import { knownCertificate } from './x509/certificate.ts';
 import { readRevocationList } from './x509/crl.ts';
 import { readPem } from './x509/pem.ts';
 import { readSpki } from './x509/spki.ts';
@@ -112,7 +112,7 @@ function lookPem(search: Search, text: string, source: string): boolean {
 }
 
 function lookDer(search: Search, bytes: Uint8Array, source: string): void {
-  const certificate = readCertificate(bytes);
+  const certificate = knownCertificate(bytes);
   if (certificate.ok) {
     add(search, source, { kind: 'certificate', certificate: certificate.value });
     return;
@@ -192,7 +192,7 @@ function lookSnp(search: Search, bytes: Uint8Array, source: string): true {
   }
   // The host wrote these: good for certificates, whose signatures lead to keys that Airlock knows itself.
   for (const entry of table.value) {
-    const read = readCertificate(entry);
+    const read = knownCertificate(entry);
     if (read.ok) add(search, `${source}: certificate table`, { kind: 'certificate', certificate: read.value });
   }
   return true;

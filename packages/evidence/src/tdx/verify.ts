@@ -8,7 +8,7 @@ import { checkMeasurement, checkNonce, checkRuntimeData } from '../expectations.
 import { timeText } from '../time.ts';
 import { type EventLog, replay } from '../tpm/event-log.ts';
 import { ranges } from '../tpm/ranges.ts';
-import { type Certificate, keyOf, readCertificate } from '../x509/certificate.ts';
+import { type Certificate, keyOf, knownCertificate } from '../x509/certificate.ts';
 import { type ChainInput, checkChain, type TrustedRoot } from '../x509/chain.ts';
 import type { RevocationList } from '../x509/crl.ts';
 import { readPem } from '../x509/pem.ts';
@@ -128,7 +128,7 @@ function readQuoteChain(quote: TdxQuote): Result<Certificate[]> {
   const certificates: Certificate[] = [];
   for (const { label, bytes } of blocks.value) {
     if (label !== 'CERTIFICATE') continue;
-    const read = readCertificate(bytes);
+    const read = knownCertificate(bytes);
     if (!read.ok) return read;
     certificates.push(read.value);
   }

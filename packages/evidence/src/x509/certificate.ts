@@ -1,7 +1,7 @@
 /** X.509 version 3 certificates, RFC 5280 §4, as far as attestation needs them. */
 import { hex } from '@airlock/core/bytes.ts';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
-import { sameBytes } from '../bytes.ts';
+import { latin1, sameBytes } from '../bytes.ts';
 import type { Crypto, PublicKey } from '../crypto.ts';
 import { type Algorithm, readAlgorithm } from './algorithm.ts';
 import { DerReader, TAG } from './der.ts';
@@ -92,6 +92,23 @@ export function readCertificate(bytes: Uint8Array): Result<Certificate> {
     ...{ der, tbs, serial, algorithm, issuer, subject, notBefore, notAfter, spki, extensions, authority, pathLength },
     ...{ keyUsage, signature },
   });
+}
+
+const KNOWN_LIMIT = 512;
+const known = new Map<string, Certificate>();
+
+/** As `readCertificate`, but the same object for the same bytes, so that its key and its signature cost once. */
+export function knownCertificate(bytes: Uint8Array): Result<Certificate> {
+  if (bytes.length > CERTIFICATE_LIMIT) return readCertificate(bytes);
+  const name = latin1(bytes);
+  const certificate = known.get(name);
+  if (certificate !== undefined) return ok(certificate);
+  const read = readCertificate(bytes);
+  if (read.ok) {
+    if (known.size >= KNOWN_LIMIT) known.clear();
+    known.set(name, read.value);
+  }
+  return read;
 }
 
 /** RFC 5280 §4.1.2.9; also for revocation lists. No extension may stand twice. */

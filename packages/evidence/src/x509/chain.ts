@@ -5,7 +5,7 @@
  */
 import { hex } from '@airlock/core/bytes.ts';
 import { sameBytes } from '../bytes.ts';
-import type { Checklist } from '../check.ts';
+import { type Check, type Checklist, createChecklist } from '../check.ts';
 import type { Crypto } from '../crypto.ts';
 import { timeText } from '../time.ts';
 import { type Certificate, CRL_SIGN, isSignedBy, KEY_CERT_SIGN } from './certificate.ts';
@@ -48,8 +48,63 @@ const LIST_LIMIT = 32;
 const UNDERSTOOD: readonly string[] = ['2.5.29.15', '2.5.29.19', '2.5.29.37'];
 const DIGITAL_SIGNATURE = 1;
 
-/** Adds the `chain.*` checks for every certificate on the way. */
+interface Remembered {
+  readonly input: ChainInput;
+  readonly checks: readonly Check[];
+  readonly chain: Chain;
+}
+
+const remembered = new WeakMap<Crypto, WeakMap<Certificate, Remembered>>();
+
+/**
+ * Adds the `chain.*` checks for every certificate on the way. Asked again for the same objects and the same date it adds
+ * the same checks: a machine that comes back costs nothing here.
+ */
 export function checkChain(list: Checklist, input: ChainInput): Chain {
+  let known = remembered.get(input.crypto);
+  if (known === undefined) {
+    known = new WeakMap();
+    remembered.set(input.crypto, known);
+  }
+  const before = known.get(input.leaf);
+  if (before !== undefined && isSameInput(before.input, input)) {
+    list.adopt(before.checks);
+    return before.chain;
+  }
+  // No check of a chain can be allowed to fail, so that what is remembered holds for whoever asks next.
+  const own = createChecklist();
+  const chain = walkChain(own, input);
+  list.adopt(own.checks);
+  const { lists } = input.revocation;
+  const copy = {
+    ...input,
+    pool: [...input.pool],
+    roots: [...input.roots],
+    revocation: { ...input.revocation, lists: [...lists] },
+  };
+  known.set(input.leaf, { input: copy, checks: own.checks, chain });
+  return chain;
+}
+
+function isSameInput(a: ChainInput, b: ChainInput): boolean {
+  const { revocation: r, understood: u = [] } = a;
+  const { revocation: s, understood: v = [] } = b;
+  return (
+    a.asOf === b.asOf &&
+    r.required === s.required &&
+    r.of === s.of &&
+    isSameList(a.pool, b.pool) &&
+    isSameList(r.lists, s.lists) &&
+    isSameList(u, v) &&
+    isSameList(a.roots, b.roots)
+  );
+}
+
+function isSameList(a: readonly unknown[], b: readonly unknown[]): boolean {
+  return a.length === b.length && a.every((one, i) => one === b[i]);
+}
+
+function walkChain(list: Checklist, input: ChainInput): Chain {
   const { crypto, leaf, roots } = input;
   const certificates: Certificate[] = [leaf];
   let root: TrustedRoot | null = null;
