@@ -33,6 +33,16 @@ export interface CompiledRule {
   /** What the rule says to a tier (by rank) when `require` holds, and when it does not; features aside. */
   readonly met: readonly Verdict[];
   readonly unmet: readonly Verdict[];
+  /** Its place in the policy, from 0. */
+  readonly index: number;
+  /** The conditions that do not say what kind of device it is. */
+  readonly particulars: readonly Condition[];
+  /** Its level as a tier (by rank) carries it. */
+  readonly levels: readonly TrustLevel[];
+  /** For each condition what it wants and who, for the default: `net (nic-a)`. */
+  readonly wants: readonly string[];
+  /** `rule nic-a says limited` */
+  readonly says: string;
 }
 
 export interface CompiledPolicy {
@@ -40,8 +50,12 @@ export interface CompiledPolicy {
   readonly rules: readonly CompiledRule[];
   /** The rules, in order, without some that this device surely does not match. */
   readonly rulesFor: (device: Device) => readonly CompiledRule[];
+  /** The rules, in order, that are for this kind of device: of their match, type, bus, transport and class hold. */
+  readonly kinOf: (device: Device) => readonly CompiledRule[];
   /** By rank of the tier. */
   readonly byDefault: readonly Verdict[];
+  /** `no rule matches; the default is disconnected` */
+  readonly defaultSays: string;
   readonly forbids: readonly { readonly name: PlatformForbid; readonly test: (device: Device) => boolean }[];
 }
 
@@ -53,12 +67,14 @@ export function compilePolicy(policy: Policy): CompiledPolicy {
     policy,
     rules,
     rulesFor: selector(rules),
+    kinOf: kinship(rules),
     byDefault: IDENTITY_TIERS.map((tier) => capped(policy.default, null, 'default', tier)),
+    defaultSays: `no rule matches; the default is ${policy.default}`,
     forbids: policy.platform.forbid.map(({ name }) => ({ name, test: (device) => isForbidden(name, device) })),
   };
 }
 
-function compileRule(rule: Rule): CompiledRule {
+function compileRule(rule: Rule, index: number): CompiledRule {
   const conditions = conditionsOf(rule.match);
   const met: Verdict[] = [];
   const unmet: Verdict[] = [];
@@ -69,6 +85,11 @@ function compileRule(rule: Rule): CompiledRule {
     match: allOf(conditions.map((condition) => condition.test)),
     met,
     unmet,
+    index,
+    particulars: conditions.filter((condition) => !condition.kind),
+    levels: IDENTITY_TIERS.map((tier) => lowerLevel(rule.level, LEVEL_CEILING[tier])),
+    wants: conditions.map((condition) => `${condition.wanted} (${rule.id})`),
+    says: `rule ${rule.id} says ${rule.level}`,
   };
   for (const tier of IDENTITY_TIERS) {
     met.push(capped(rule.level, compiled, 'rule-matched', tier));
@@ -118,6 +139,35 @@ function selector(rules: readonly CompiledRule[]): CompiledPolicy['rulesFor'] {
       byBus.set(bus, selections);
     }
     selections.set(key, selection);
+    kept++;
+    return selection;
+  };
+}
+
+interface Kin extends Pick<Device, 'bus' | 'transport' | 'virtioId' | 'class'> {
+  readonly rules: readonly CompiledRule[];
+}
+
+/** Whether a condition on the kind holds follows from five facts alone; the selection is remembered by them. */
+function kinship(rules: readonly CompiledRule[]): CompiledPolicy['kinOf'] {
+  const byType = new Map<string | null, Kin[]>();
+  let kept = 0;
+  return (device) => {
+    const { type, bus, transport, virtioId } = device;
+    const known = byType.get(type);
+    if (known !== undefined) {
+      for (const kin of known) {
+        if (kin.class !== device.class || kin.virtioId !== virtioId) continue;
+        if (kin.bus === bus && kin.transport === transport) return kin.rules;
+      }
+    }
+    // No condition on the kind asks for the tier.
+    const isMet = (one: Condition) => !one.kind || one.test(device, 'location') === YES;
+    const selection = rules.filter(({ conditions }) => conditions.every(isMet));
+    if (kept >= SELECTION_LIMIT) return selection;
+    const kin = { class: device.class, virtioId, bus, transport, rules: selection } as Kin;
+    if (known === undefined) byType.set(type, [kin]);
+    else known.push(kin);
     kept++;
     return selection;
   };

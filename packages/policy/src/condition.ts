@@ -26,13 +26,28 @@ export interface Condition {
   readonly test: (device: Device, tier: IdentityTier) => Truth;
   /** What stands there, for explanations; undefined when not known. */
   readonly value: (device: Device, tier: IdentityTier) => unknown;
+  /** It says what kind of device it is; none becomes one of another kind. */
+  readonly kind: boolean;
+  /** What is said when it is not met, around the value: `vendor is ` 0x15b3 `, rule asks for 0x8086`. */
+  readonly before: string;
+  readonly after: string;
 }
+
+const KINDS: readonly string[] = ['type', 'bus', 'transport', 'class'];
 
 /** In an order that settles most devices with the first question. */
 export function conditionsOf(match: Match): readonly Condition[] {
   const list: Condition[] = [];
   const add = (field: string, wanted: string, test: Condition['test'], value: Condition['value']) =>
-    list.push({ field, wanted, test, value });
+    list.push({
+      field,
+      wanted,
+      test,
+      value,
+      kind: KINDS.includes(field),
+      before: `${field} is `,
+      after: `, rule asks for ${wanted}`,
+    });
 
   if (match.type) {
     add('type', match.type.map((one) => one.name).join(' or '), anyType(match.type), (device) => device.type);
@@ -272,8 +287,17 @@ function oneOf<T>(values: readonly T[]): (value: T) => boolean {
   return (value) => values.includes(value);
 }
 
-function hex(value: number | null | undefined, digits = 4): string | null | undefined {
-  return typeof value === 'number' ? `0x${value.toString(16).padStart(digits, '0')}` : value;
+/** Texts of numbers that were met, by their digits: a machine shows a few dozen. */
+const texts = { 4: new Map<number, string>(), 6: new Map<number, string>() } as const;
+const TEXT_LIMIT = 4096;
+
+function hex(value: number | null | undefined, digits: 4 | 6 = 4): string | null | undefined {
+  if (typeof value !== 'number') return value;
+  const known = texts[digits].get(value);
+  if (known !== undefined) return known;
+  const text = `0x${value.toString(16).padStart(digits, '0')}`;
+  if (texts[digits].size < TEXT_LIMIT) texts[digits].set(value, text);
+  return text;
 }
 
 function anyHex(values: readonly number[]): string {

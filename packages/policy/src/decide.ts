@@ -1,13 +1,14 @@
 /** Decisions with their reasons, for every device of an inventory. Pure and total: the same values give the same answer. */
 import type { Claim, Claims } from '@airlock/core/claim.ts';
-import type { Decision, Protection } from '@airlock/core/decision.ts';
+import type { Decision, DecisionInput, Protection } from '@airlock/core/decision.ts';
 import type { Device, Inventory } from '@airlock/core/device.ts';
-import { isConnected, LEVEL_CEILING } from '@airlock/core/level.ts';
-import type { CompiledPolicy, Verdict } from './compile.ts';
+import { isConnected, LEVEL_CEILING, type TrustLevel } from '@airlock/core/level.ts';
+import { type CompiledPolicy, NOTHING_PENDING, type Verdict } from './compile.ts';
 import { changesFor, inputsFor } from './explanation.ts';
 import type { Grant } from './grant.ts';
 import { applyGrants } from './granted.ts';
 import { platformInputs } from './platform.ts';
+import type { Rule } from './policy.ts';
 import { grantableBy, type Phase, verdictFor } from './verdict.ts';
 
 export interface DecideOptions {
@@ -27,60 +28,83 @@ export function decide(
   const phase = options.phase ?? 'before-bind';
   const platform = platformInputs(policy.policy, inventory);
   const missing = platform.find((input) => input.holds !== true);
-  const grants = new Map<string, Grant[]>();
-  for (const grant of options.grants ?? []) {
-    const list = grants.get(grant.device);
-    if (list === undefined) grants.set(grant.device, [grant]);
-    else list.push(grant);
-  }
-
-  return inventory.devices.map((device) => {
-    const claim = Object.hasOwn(claims, device.id) ? claims[device.id] : undefined;
+  const grants = options.grants === undefined || options.grants.length === 0 ? undefined : byDevice(options.grants);
+  const decisions: Decision[] = [];
+  for (const device of inventory.devices) {
+    const claim = claimOf(claims, device);
     const free = verdictFor(policy, device, claim, phase);
-    const verdict: Verdict =
-      missing === undefined
-        ? free
-        : { level: 'disconnected', rule: null, reason: 'platform-requirement-failed', tier: free.tier, pending: [] };
+    const verdict = missing === undefined ? free : platformFailed(free.tier);
+    const mine = grants?.get(device.id);
     const grantable = grantableBy(policy, verdict);
-    const own = grants.get(device.id);
     const granted =
-      own === undefined
-        ? { ...verdict, grantable, detail: undefined }
-        : applyGrants(device, verdict, grantable, own, phase, detailOf);
-    const rule = verdict.rule?.rule;
-    const protect = protectionOf(verdict, granted.reason);
-    const because =
-      missing === undefined || granted.reason !== 'platform-requirement-failed'
-        ? (granted.detail ?? detailOf(verdict))
-        : `${missing.field.slice('platform.'.length)} does not hold: ${String(missing.value)}, needed ${missing.wanted ?? ''}`;
-    return {
+      mine === undefined ? undefined : applyGrants(device, verdict, grantable, mine, phase, (one) => say(policy, one));
+    const level = granted?.level ?? verdict.level;
+    const reason = granted?.reason ?? verdict.reason;
+    const pending = granted?.pending ?? verdict.pending;
+    const rule = verdict.rule;
+    const decision: Decided = {
       device: device.id,
-      level: granted.level,
-      rule: verdict.rule?.reference ?? null,
-      reason: granted.reason,
-      detail: because,
+      level,
+      rule: rule === null ? null : rule.reference,
+      reason,
+      detail:
+        missing !== undefined && reason === 'platform-requirement-failed'
+          ? sayMissing(missing)
+          : (granted?.detail ?? say(policy, verdict)),
       tier: verdict.tier,
       inputs: inputsFor(policy, verdict, device, claim, platform),
       changes: changesFor(policy, verdict, device, claim, missing),
-      pending: isConnected(granted.level) ? granted.pending : [],
-      ...(rule?.drivers === undefined ? {} : { drivers: rule.drivers }),
-      ...(rule?.features === undefined ? {} : { features: rule.features }),
-      ...(protect === undefined ? {} : { protect }),
-      grantable: granted.grantable,
+      pending: isConnected(level) ? pending : NOTHING_PENDING,
     };
-  });
+    if (rule !== null) {
+      const { drivers, features } = rule.rule;
+      if (drivers !== undefined) decision.drivers = drivers;
+      if (features !== undefined) decision.features = features;
+      const protect = protectionOf(rule.rule, verdict.met === false || reason === 'otherwise');
+      if (protect !== undefined) decision.protect = protect;
+    }
+    decision.grantable = granted?.grantable ?? grantable;
+    decisions.push(decision as Decision);
+  }
+  return decisions;
+}
+
+/** While it is put together; what a rule may add comes before `grantable`. */
+type Decided = { -readonly [K in keyof Decision as K extends 'grantable' ? never : K]: Decision[K] } & {
+  grantable?: TrustLevel;
+};
+
+function byDevice(list: readonly Grant[]): Map<string, Grant[]> {
+  const grants = new Map<string, Grant[]>();
+  for (const grant of list) {
+    const mine = grants.get(grant.device);
+    if (mine === undefined) grants.set(grant.device, [grant]);
+    else mine.push(grant);
+  }
+  return grants;
+}
+
+function platformFailed(tier: Verdict['tier']): Verdict {
+  return { level: 'disconnected', rule: null, reason: 'platform-requirement-failed', tier, pending: NOTHING_PENDING };
 }
 
 /** What `otherwise` says comes on top of the rule's own: who is trusted less is protected no less. */
-function protectionOf(verdict: Verdict, reason: Decision['reason']): Protection | undefined {
-  const rule = verdict.rule?.rule;
-  if (rule === undefined) return undefined;
-  const lesser = verdict.met === false || reason === 'otherwise' ? rule.otherwise?.protect : undefined;
+function protectionOf(rule: Rule, less: boolean): Protection | undefined {
+  const lesser = less ? rule.otherwise?.protect : undefined;
   if (rule.protect === undefined && lesser === undefined) return undefined;
   return { ...rule.protect, ...lesser };
 }
 
-function detailOf(verdict: Verdict): string {
+function sayMissing(input: DecisionInput): string {
+  return `${input.field.slice('platform.'.length)} does not hold: ${String(input.value)}, needed ${input.wanted ?? ''}`;
+}
+
+/** The verdict in words. */
+function say(policy: CompiledPolicy, verdict: Verdict): string {
+  if (verdict.pending.length === 0) {
+    if (verdict.reason === 'rule-matched' && verdict.rule !== null) return verdict.rule.says;
+    if (verdict.reason === 'default') return policy.defaultSays;
+  }
   const rule = verdict.rule?.rule;
   const named = rule === undefined ? 'the default' : `rule ${rule.id}`;
   const waits = verdict.pending.length === 0 ? '' : `; provisional until ${verdict.pending.join(', ')} can be seen`;
@@ -108,7 +132,7 @@ function detailOf(verdict: Verdict): string {
   }
 }
 
-/** The claim that `decide` would use for a device. */
+/** The claim that `decide` uses for a device. */
 export function claimOf(claims: Claims, device: Device): Claim | undefined {
   return Object.hasOwn(claims, device.id) ? claims[device.id] : undefined;
 }

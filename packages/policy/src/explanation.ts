@@ -2,15 +2,15 @@
 import type { Claim } from '@airlock/core/claim.ts';
 import type { DecisionChange, DecisionInput } from '@airlock/core/decision.ts';
 import type { Device } from '@airlock/core/device.ts';
-import { IDENTITY_TIERS, isConnected, LEVEL_CEILING, levelRank, lowerLevel, tierRank } from '@airlock/core/level.ts';
+import { IDENTITY_TIERS, isConnected, LEVEL_CEILING, levelRank, tierRank } from '@airlock/core/level.ts';
 import type { CompiledPolicy, CompiledRule, Verdict } from './compile.ts';
+import type { Condition } from './condition.ts';
 import { isVirtio, NO, YES } from './facts.ts';
 import type { Rule } from './policy.ts';
 import { claimFor } from './verdict.ts';
 
 const INPUT_LIMIT = 24;
 const CHANGE_LIMIT = 3;
-const KIND = new Set(['type', 'bus', 'transport', 'class']);
 
 /** The facts that the verdict rests on: of the rule that decided, or for the default what ruled out each rule. */
 export function inputsFor(
@@ -23,36 +23,53 @@ export function inputsFor(
   if (verdict.reason === 'platform-requirement-failed') return platform;
   if (verdict.forbid !== undefined) return [forbiddenInput(verdict.forbid, device)];
   const inputs: DecisionInput[] = [];
-  if (verdict.rule === null) {
-    for (const rule of policy.rules) {
-      if (inputs.length >= INPUT_LIMIT) break;
-      const failed = rule.conditions.find((condition) => condition.test(device, verdict.tier) !== YES);
-      if (failed === undefined) continue;
+  const { rule, tier } = verdict;
+  if (rule === null) addRuledOut(inputs, policy.rules, device, tier);
+  else {
+    for (const condition of rule.conditions) {
       inputs.push({
-        ...conditionInput(failed, device, verdict),
-        wanted: `${failed.wanted} (${rule.rule.id})`,
+        field: condition.field,
+        value: condition.value(device, tier),
+        wanted: condition.wanted,
+        holds: held(condition.test(device, tier)),
       });
     }
-  } else {
-    for (const condition of verdict.rule.conditions) inputs.push(conditionInput(condition, device, verdict));
-    inputs.push(...requirementInputs(verdict.rule.rule, device, verdict, claim));
+    if (rule.rule.require !== undefined || rule.rule.features !== undefined) {
+      inputs.push(...requirementInputs(rule.rule, device, verdict, claim));
+    }
   }
   if (verdict.reason === 'tier-ceiling') inputs.push(ceilingInput(verdict));
-  return [...inputs, ...platform];
+  for (const input of platform) inputs.push(input);
+  return inputs;
 }
 
-function conditionInput(
-  condition: CompiledRule['conditions'][number],
+/** Of each rule the first condition that is not met. */
+function addRuledOut(
+  inputs: DecisionInput[],
+  rules: readonly CompiledRule[],
   device: Device,
-  verdict: Verdict,
-): DecisionInput {
-  const answer = condition.test(device, verdict.tier);
-  return {
-    field: condition.field,
-    value: condition.value(device, verdict.tier),
-    wanted: condition.wanted,
-    holds: answer === YES ? true : answer === NO ? false : 'unknown',
-  };
+  tier: Verdict['tier'],
+): void {
+  for (const { conditions, wants } of rules) {
+    if (inputs.length >= INPUT_LIMIT) return;
+    for (let i = 0; i < conditions.length; i++) {
+      const condition = conditions[i];
+      if (condition === undefined) break;
+      const answer = condition.test(device, tier);
+      if (answer === YES) continue;
+      inputs.push({
+        field: condition.field,
+        value: condition.value(device, tier),
+        wanted: wants[i] ?? condition.wanted,
+        holds: held(answer),
+      });
+      break;
+    }
+  }
+}
+
+function held(answer: number): DecisionInput['holds'] {
+  return answer === YES ? true : answer === NO ? false : 'unknown';
 }
 
 function forbiddenInput(name: string, device: Device): DecisionInput {
@@ -173,22 +190,56 @@ export function changesFor(
   const changes: DecisionChange[] = [];
   const own = ownChange(verdict, device, claim);
   if (own !== undefined) changes.push(own);
-  const others: (DecisionChange & { readonly distance: number })[] = [];
-  for (const rule of policy.rules) {
-    if (rule === verdict.rule) break;
-    const level = lowerLevel(rule.rule.level, LEVEL_CEILING[verdict.tier]);
-    if (level === verdict.level) continue;
-    const failed = rule.conditions.filter((condition) => condition.test(device, verdict.tier) !== YES);
-    // A balloon will not become a network card: rules for other kinds of devices are no neighbours.
-    if (failed.length === 0 || failed.length > 2 || failed.some((one) => KIND.has(one.field))) continue;
-    const needs = failed.map(
-      (one) => `${one.field} is ${show(one.value(device, verdict.tier))}, rule asks for ${one.wanted}`,
-    );
-    others.push({ rule: rule.reference, level, needs, distance: needs.length });
-  }
-  others.sort((a, b) => a.distance - b.distance);
-  for (const { rule, level, needs } of others.slice(0, CHANGE_LIMIT)) changes.push({ rule, level, needs });
+  addNeighbours(changes, policy, verdict, device);
   return changes;
+}
+
+/**
+ * The rules above that one fact, then those that two facts kept from deciding. A balloon will not become a network card:
+ * rules for other kinds of devices are no neighbours.
+ */
+function addNeighbours(changes: DecisionChange[], policy: CompiledPolicy, verdict: Verdict, device: Device): void {
+  const { tier } = verdict;
+  const rank = tierRank(tier);
+  const end = verdict.rule?.index ?? policy.rules.length;
+  let room = CHANGE_LIMIT;
+  let further: DecisionChange[] | undefined;
+  for (const rule of policy.kinOf(device)) {
+    if (rule.index >= end || room === 0) break;
+    const level = rule.levels[rank] ?? 'disconnected';
+    if (level === verdict.level) continue;
+    let first: Condition | undefined;
+    let second: Condition | undefined;
+    let far = false;
+    for (const condition of rule.particulars) {
+      if (condition.test(device, tier) === YES) continue;
+      if (first === undefined) first = condition;
+      else if (second === undefined) second = condition;
+      else {
+        far = true;
+        break;
+      }
+    }
+    if (first === undefined || far) continue;
+    const one = needFor(first, device, tier);
+    if (second === undefined) {
+      changes.push({ rule: rule.reference, level, needs: [one] });
+      room--;
+    } else if (further === undefined || further.length < CHANGE_LIMIT) {
+      further ??= [];
+      further.push({ rule: rule.reference, level, needs: [one, needFor(second, device, tier)] });
+    }
+  }
+  if (further === undefined) return;
+  for (const change of further) {
+    if (room === 0) break;
+    changes.push(change);
+    room--;
+  }
+}
+
+function needFor(condition: Condition, device: Device, tier: Verdict['tier']): string {
+  return condition.before + show(condition.value(device, tier)) + condition.after;
 }
 
 function ownChange(verdict: Verdict, device: Device, claim: Claim | undefined): DecisionChange | undefined {
@@ -224,6 +275,7 @@ function needOf(input: DecisionInput): string {
 }
 
 export function show(value: unknown): string {
+  if (typeof value === 'string') return value;
   if (value === undefined) return 'not known';
   if (value === null) return 'absent';
   if (Array.isArray(value)) return value.length === 0 ? 'none' : value.join(', ');

@@ -170,6 +170,7 @@ export function grantableBy(policy: CompiledPolicy, verdict: Verdict): TrustLeve
     case 'default':
     case 'tier-ceiling': {
       const stated = verdict.rule?.rule.grant ?? policy.policy.defaultGrant;
+      if (stated === 'disconnected') return verdict.level;
       const level = lowerLevel(stated, LEVEL_CEILING[verdict.tier]);
       return levelRank(level) > levelRank(verdict.level) ? level : verdict.level;
     }
