@@ -1,20 +1,10 @@
 /** `airlock policy eval`: what a policy decides about every device of a recorded machine. */
 import type { Decision } from '@airlock/core/decision.ts';
 import { isConnected } from '@airlock/core/level.ts';
-import { formatProblem } from '@airlock/core/result.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import { alignRows, paintFor, whatIs } from '../device-view.ts';
-import {
-  atBoot,
-  decideAll,
-  needOption,
-  needPolicy,
-  noteUnseenBoot,
-  onceStdin,
-  readClaimsFile,
-  readInventoryFile,
-} from '../policy-input.ts';
-import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
+import { decideQuestion, needOnePolicy, QUESTION_OPTIONS, readQuestion } from '../policy-question.ts';
+import { type Context, EXIT, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
   name: 'policy eval',
@@ -31,48 +21,21 @@ A level with * is provisional: it stands only until the facts beside it can be s
 
   airlock list --json | airlock policy eval --inventory - policy.yaml
 `,
-  options: {
-    inventory: { type: 'string' },
-    claims: { type: 'string' },
-    'after-bind': { type: 'boolean' },
-    'at-boot': { type: 'boolean' },
-    json: { type: 'boolean' },
-  },
+  options: QUESTION_OPTIONS,
   run,
 };
 
 async function run(context: Context, values: Values, positionals: readonly string[]): Promise<number> {
-  const [path, extra] = positionals;
-  if (path === undefined || extra !== undefined) throw new UsageError('one policy is needed');
-  const from = needOption(values, 'inventory', 'FILE');
-  const claimsFrom = typeof values['claims'] === 'string' ? values['claims'] : undefined;
-  onceStdin(path, from, claimsFrom);
-  const policy = await needPolicy(context, 'policy eval', path);
-  if (policy === null) return EXIT.findings;
-  const inventory = await readInventoryFile(context, from);
-  const claims = claimsFrom === undefined ? undefined : await readClaimsFile(context, claimsFrom);
-  for (const read of [inventory, claims]) {
-    if (read === undefined || read.ok) continue;
-    context.stderr(`airlock policy eval: ${printable(formatProblem(read.error))}\n`);
-    return EXIT.usage;
-  }
-  if (!inventory.ok) return EXIT.usage;
-  const machine = values['at-boot'] === true ? atBoot(inventory.value) : inventory.value;
-  noteUnseenBoot(context, 'policy eval', machine);
-  const decisions = await decideAll(
-    context,
-    path,
-    policy,
-    machine,
-    claims?.ok ? claims.value : {},
-    values['after-bind'] === true ? 'after-bind' : 'before-bind',
-  );
+  const path = needOnePolicy(positionals);
+  const question = await readQuestion(context, 'policy eval', path, values);
+  if (typeof question === 'number') return question;
+  const decisions = await decideQuestion(context, question);
   if (values['json'] === true) {
     for (const decision of decisions) context.stdout(`${JSON.stringify(decision)}\n`);
     return EXIT.fine;
   }
   const paint = paintFor(context.terminal);
-  const devices = machine.devices;
+  const devices = question.machine.devices;
   const rows = decisions.map((decision, index) => {
     const device = devices[index];
     return [

@@ -2,20 +2,11 @@
 import type { Decision } from '@airlock/core/decision.ts';
 import type { Device, Inventory } from '@airlock/core/device.ts';
 import { nearest } from '@airlock/core/nearest.ts';
-import { formatProblem } from '@airlock/core/result.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import { show } from '@airlock/policy/explanation.ts';
 import { alignRows, type Paint, paintFor, whatIs } from '../device-view.ts';
-import {
-  atBoot,
-  decideAll,
-  needOption,
-  needPolicy,
-  noteUnseenBoot,
-  onceStdin,
-  readClaimsFile,
-  readInventoryFile,
-} from '../policy-input.ts';
+import { needOption } from '../policy-input.ts';
+import { decideQuestion, needOnePolicy, QUESTION_OPTIONS, readQuestion } from '../policy-question.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
@@ -32,47 +23,18 @@ export const verb: Verb = {
 
   airlock list --json | airlock policy explain --device 00:03.0 --inventory - policy.yaml
 `,
-  options: {
-    device: { type: 'string' },
-    inventory: { type: 'string' },
-    claims: { type: 'string' },
-    'after-bind': { type: 'boolean' },
-    'at-boot': { type: 'boolean' },
-    json: { type: 'boolean' },
-  },
+  options: { device: { type: 'string' }, ...QUESTION_OPTIONS },
   run,
 };
 
 async function run(context: Context, values: Values, positionals: readonly string[]): Promise<number> {
-  const [path, extra] = positionals;
-  if (path === undefined || extra !== undefined) throw new UsageError('one policy is needed');
+  const path = needOnePolicy(positionals);
   const wanted = needOption(values, 'device', 'X');
-  const from = needOption(values, 'inventory', 'FILE');
-  const claimsFrom = typeof values['claims'] === 'string' ? values['claims'] : undefined;
-  onceStdin(path, from, claimsFrom);
-  const policy = await needPolicy(context, 'policy explain', path);
-  if (policy === null) return EXIT.findings;
-  const inventory = await readInventoryFile(context, from);
-  const claims = claimsFrom === undefined ? undefined : await readClaimsFile(context, claimsFrom);
-  for (const read of [inventory, claims]) {
-    if (read === undefined || read.ok) continue;
-    context.stderr(`airlock policy explain: ${printable(formatProblem(read.error))}\n`);
-    return EXIT.usage;
-  }
-  if (!inventory.ok) return EXIT.usage;
-  const machine = values['at-boot'] === true ? atBoot(inventory.value) : inventory.value;
-  noteUnseenBoot(context, 'policy explain', machine);
-  const device = findDevice(machine, wanted);
-  const decision = (
-    await decideAll(
-      context,
-      path,
-      policy,
-      machine,
-      claims?.ok ? claims.value : {},
-      values['after-bind'] === true ? 'after-bind' : 'before-bind',
-    )
-  ).find((one) => one.device === device.id);
+  const question = await readQuestion(context, 'policy explain', path, values);
+  if (typeof question === 'number') return question;
+  const device = findDevice(question.machine, wanted);
+  const decisions = await decideQuestion(context, question);
+  const decision = decisions.find((one) => one.device === device.id);
   if (decision === undefined) throw new UsageError(`no decision about ${device.id}`);
   context.stdout(
     values['json'] === true
