@@ -1,0 +1,7 @@
+/** The types of device that can be served. A type is loaded when it is asked for. */
+import type { ServedType } from './serve-type.ts';
+
+/** In the order of the help text. */
+export const SERVED_TYPES: Readonly<Record<string, () => Promise<{ readonly served: ServedType }>>> = {
+  block: () => import('./block/serve.ts'),
+};
