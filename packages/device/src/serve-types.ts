@@ -4,4 +4,5 @@ import type { ServedType } from './serve-type.ts';
 /** In the order of the help text. */
 export const SERVED_TYPES: Readonly<Record<string, () => Promise<{ readonly served: ServedType }>>> = {
   block: () => import('./block/serve.ts'),
+  entropy: () => import('./entropy/serve.ts'),
 };
