@@ -1,6 +1,8 @@
 /** Who is at the other end of a Unix socket, as the kernel wrote it down at connect(2). unix(7), SO_PEERCRED. */
 import { ok, type Result } from '@airlock/core/result.ts';
-import { callFailed, SOL_SOCKET, type SystemCalls } from './system-calls.ts';
+import type { Memory } from './sys/libc.ts';
+import { SOL_SOCKET, type SocketCalls } from './sys/sockets.ts';
+import { type CommonCalls, callFailed } from './system-calls.ts';
 
 export interface Peer {
   readonly pid: number;
@@ -11,7 +13,7 @@ export interface Peer {
 const SO_PEERCRED = 17;
 
 /** Code: `system-call-failed`. */
-export function peerOf(calls: SystemCalls, fd: number): Result<Peer> {
+export function peerOf(calls: SocketCalls & CommonCalls, fd: number): Result<Peer> {
   memory ??= calls.allocate(12);
   const length = calls.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, memory);
   if (length < 0) return callFailed(calls, 'getsockopt(SO_PEERCRED)', length);
@@ -19,4 +21,4 @@ export function peerOf(calls: SystemCalls, fd: number): Result<Peer> {
   return ok({ pid: view.getInt32(0, true), uid: view.getUint32(4, true), gid: view.getUint32(8, true) });
 }
 
-let memory: ReturnType<SystemCalls['allocate']> | undefined;
+let memory: Memory | undefined;

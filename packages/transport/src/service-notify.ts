@@ -1,20 +1,16 @@
 /** Tells the service manager how we are: sd_notify(3), a datagram to the Unix socket that NOTIFY_SOCKET names. */
 import { fail, ok, type Result } from '@airlock/core/result.ts';
-import {
-  AF_UNIX,
-  callFailed,
-  MSG_NOSIGNAL,
-  SOCK_CLOEXEC,
-  SOCK_DGRAM,
-  SOCK_NONBLOCK,
-  type SystemCalls,
-} from './system-calls.ts';
+import type { FileCalls } from './sys/files.ts';
+import { AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, type SocketCalls } from './sys/sockets.ts';
+import { type CommonCalls, callFailed } from './system-calls.ts';
+
+type NotifyCalls = SocketCalls & CommonCalls & Pick<FileCalls, 'close'>;
 
 /**
  * Sends `state` (`READY=1`, `WATCHDOG=1`, `STATUS=…`, lines). `path` is NOTIFY_SOCKET: absolute, or `@name` for an
  * abstract one. Codes: `notify-refused` (not such a path), `system-call-failed`.
  */
-export function notifyService(calls: SystemCalls, path: string, state: string): Result<void> {
+export function notifyService(calls: NotifyCalls, path: string, state: string): Result<void> {
   const name = Buffer.from(path);
   if (!/^[/@]./.test(path) || name.length > 107 || path.includes('\0')) {
     return fail('notify-refused', 'NOTIFY_SOCKET is neither an absolute path nor an abstract name');

@@ -6,10 +6,10 @@
  * attached are those of the kernel (process 0, user 0).
  */
 import { ok, type Result } from '@airlock/core/result.ts';
+import type { FileCalls } from './sys/files.ts';
+import type { Memory } from './sys/libc.ts';
 import {
   AF_NETLINK,
-  callFailed,
-  type Memory,
   MSG_CTRUNC,
   MSG_DONTWAIT,
   MSG_TRUNC,
@@ -17,8 +17,9 @@ import {
   SOCK_NONBLOCK,
   SOCK_RAW,
   SOL_SOCKET,
-  type SystemCalls,
-} from './system-calls.ts';
+  type SocketCalls,
+} from './sys/sockets.ts';
+import { type CommonCalls, callFailed, putUint64, takeUint64 } from './system-calls.ts';
 import { parseUevent, UEVENT_LIMIT } from './uevent.ts';
 import type { UeventNotice, UeventSource } from './uevents.ts';
 
@@ -32,6 +33,11 @@ const SCM_CREDENTIALS = 2;
 const RECEIVE_BUFFER = 16 * 1024 * 1024;
 /** Messages read before the event loop turns again. */
 const BATCH = 256;
+
+/** What of the system's calls a uevent socket needs. */
+export type UeventCalls = Pick<SocketCalls, 'socket' | 'bind' | 'setsockopt' | 'getsockname' | 'recvmsg'> &
+  Pick<FileCalls, 'close'> &
+  CommonCalls;
 
 export interface UeventSocket extends UeventSource {
   /** The socket's own netlink port. */
@@ -47,7 +53,7 @@ const CONTROL_LENGTH = 64;
 const PAYLOAD = 160;
 
 /** A bound socket, not yet reading. Code: `system-call-failed`. */
-export function openUeventSocket(calls: SystemCalls): Result<UeventSocket> {
+export function openUeventSocket(calls: UeventCalls): Result<UeventSocket> {
   const fd = calls.socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT);
   if (fd < 0) return callFailed(calls, 'socket(NETLINK_KOBJECT_UEVENT)', fd);
   const one = uint32(1);
@@ -123,19 +129,19 @@ export function openUeventSocket(calls: SystemCalls): Result<UeventSocket> {
 }
 
 /** One message into `memory`; its length or a negative errno. */
-function receive(calls: SystemCalls, fd: number, memory: Memory): number {
+function receive(calls: UeventCalls, fd: number, memory: Memory): number {
   const { view, address } = memory;
   memory.bytes.fill(0, 0, PAYLOAD);
-  view.setBigUint64(IOVEC, address + BigInt(PAYLOAD), true);
-  view.setBigUint64(IOVEC + 8, BigInt(UEVENT_LIMIT + 1), true);
-  view.setBigUint64(MSGHDR, address + BigInt(ADDRESS), true);
+  putUint64(view, IOVEC, address + PAYLOAD);
+  putUint64(view, IOVEC + 8, UEVENT_LIMIT + 1);
+  putUint64(view, MSGHDR, address + ADDRESS);
   view.setUint32(MSGHDR + 8, 12, true);
-  view.setBigUint64(MSGHDR + 16, address + BigInt(IOVEC), true);
-  view.setBigUint64(MSGHDR + 24, 1n, true);
-  view.setBigUint64(MSGHDR + 32, address + BigInt(CONTROL), true);
-  view.setBigUint64(MSGHDR + 40, BigInt(CONTROL_LENGTH), true);
+  putUint64(view, MSGHDR + 16, address + IOVEC);
+  putUint64(view, MSGHDR + 24, 1);
+  putUint64(view, MSGHDR + 32, address + CONTROL);
+  putUint64(view, MSGHDR + 40, CONTROL_LENGTH);
   // The msghdr lies within the same allocation; hand the call a memory that begins there.
-  return calls.recvmsg(fd, { ...memory, address: address + BigInt(MSGHDR) }, MSG_DONTWAIT);
+  return calls.recvmsg(fd, { ...memory, address: address + MSGHDR }, MSG_DONTWAIT);
 }
 
 /** Sender's port 0 and group 1, credentials of process 0 and user 0. */
@@ -144,9 +150,9 @@ function fromKernel({ view }: Memory): boolean {
   if (view.getUint16(ADDRESS, true) !== AF_NETLINK) return false;
   if (view.getUint32(ADDRESS + 4, true) !== 0 || view.getUint32(ADDRESS + 8, true) !== KERNEL_GROUP) return false;
   if ((view.getInt32(MSGHDR + 48, true) & MSG_CTRUNC) !== 0) return false;
-  const length = Number(view.getBigUint64(MSGHDR + 40, true));
+  const length = takeUint64(view, MSGHDR + 40);
   // struct cmsghdr { size_t len; int level; int type; } and struct ucred { pid, uid, gid }
-  if (length < 28 || Number(view.getBigUint64(CONTROL, true)) !== 28) return false;
+  if (length < 28 || takeUint64(view, CONTROL) !== 28) return false;
   if (view.getInt32(CONTROL + 8, true) !== SOL_SOCKET || view.getInt32(CONTROL + 12, true) !== SCM_CREDENTIALS) {
     return false;
   }

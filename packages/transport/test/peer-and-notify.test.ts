@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { peerOf } from '@airlock/transport/peer.ts';
 import { notifyService } from '@airlock/transport/service-notify.ts';
-import { AF_UNIX, loadSystemCalls, SOCK_CLOEXEC, SOCK_DGRAM } from '@airlock/transport/system-calls.ts';
+import { AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM } from '@airlock/transport/sys/sockets.ts';
+import { loadSystemCalls } from '@airlock/transport/system-calls.ts';
 
 const loaded = await loadSystemCalls();
 const missing = loaded.ok ? false : loaded.error.message;
@@ -53,9 +54,9 @@ test('the service manager gets the datagram', { skip: missing }, (t) => {
   assert.equal(calls.bind(fd, address), 0);
   assert.deepEqual(notifyService(calls, `@${name}`, 'READY=1'), { ok: true, value: undefined });
   const message = calls.allocate(200);
-  message.view.setBigUint64(16, message.address + 64n, true);
+  message.view.setBigUint64(16, BigInt(message.address + 64), true);
   message.view.setBigUint64(24, 1n, true);
-  message.view.setBigUint64(64, message.address + 96n, true);
+  message.view.setBigUint64(64, BigInt(message.address + 96), true);
   message.view.setBigUint64(72, 100n, true);
   const length = calls.recvmsg(fd, message, 0x40);
   assert.equal(Buffer.from(message.bytes.slice(96, 96 + Math.max(0, length))).toString(), 'READY=1');

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Memory, SystemCalls } from '@airlock/transport/system-calls.ts';
-import { openUeventSocket } from '@airlock/transport/uevent-socket.ts';
+import type { Memory } from '@airlock/transport/sys/libc.ts';
+import { openUeventSocket, type UeventCalls } from '@airlock/transport/uevent-socket.ts';
 import type { UeventNotice } from '@airlock/transport/uevents.ts';
 
 interface Message {
@@ -21,7 +21,7 @@ const EAGAIN = 11;
 const EBADF = 9;
 
 /** The kernel's side of recvmsg(2): fills what the msghdr points at, all within one allocation. */
-function fakeCalls(messages: (Message | number)[]): SystemCalls & { wake(): void; closed: number[]; polled: boolean } {
+function fakeCalls(messages: (Message | number)[]): UeventCalls & { wake(): void; closed: number[]; polled: boolean } {
   let wake: (() => void) | undefined;
   const state = { closed: [] as number[], polled: false };
   return {
@@ -34,12 +34,10 @@ function fakeCalls(messages: (Message | number)[]): SystemCalls & { wake(): void
       return 0;
     },
     setsockopt: () => 0,
-    getsockopt: () => 0,
     getsockname: () => 12,
-    sendto: () => 0,
     allocate(length) {
       const buffer = new ArrayBuffer(length);
-      return { address: 0x1000n, bytes: new Uint8Array(buffer), view: new DataView(buffer) };
+      return { address: 0x1000, bytes: new Uint8Array(buffer), view: new DataView(buffer) };
     },
     whenReadable(_fd, call) {
       wake = call;
@@ -53,8 +51,8 @@ function fakeCalls(messages: (Message | number)[]): SystemCalls & { wake(): void
       if (message === undefined) return -EAGAIN;
       if (typeof message === 'number') return -message;
       const { view, bytes } = header;
-      const at = (offset: number) => Number(view.getBigUint64(offset, true) - 0x1000n);
-      const msghdr = Number(header.address - 0x1000n);
+      const at = (offset: number) => Number(view.getBigUint64(offset, true)) - 0x1000;
+      const msghdr = header.address - 0x1000;
       const name = at(msghdr);
       view.setUint16(name, message.family ?? 16, true);
       view.setUint32(name + 4, message.port ?? 0, true);

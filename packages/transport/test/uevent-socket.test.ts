@@ -1,13 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  AF_NETLINK,
-  loadSystemCalls,
-  SOCK_CLOEXEC,
-  SOCK_RAW,
-  type SystemCalls,
-} from '@airlock/transport/system-calls.ts';
+import { AF_NETLINK, SOCK_CLOEXEC, SOCK_RAW } from '@airlock/transport/sys/sockets.ts';
+import { loadSystemCalls, type SystemCalls } from '@airlock/transport/system-calls.ts';
 import { netlinkAddress, openUeventSocket, type UeventSocket } from '@airlock/transport/uevent-socket.ts';
 import type { UeventNotice } from '@airlock/transport/uevents.ts';
 
