@@ -4,7 +4,18 @@
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { arch, platform } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -20,6 +31,8 @@ export interface Cache {
   readonly folder: string;
   /** The tree that holds QEMU, busybox and the rest. */
   readonly tools: string;
+  /** The tree of other people's programs that ours are held against; `openPeers` fills it. */
+  readonly peers: string;
 }
 
 export interface Kernel {
@@ -38,12 +51,19 @@ export async function openCache(say: (line: string) => void = () => {}): Promise
   }
   const folder = await debianCache('path', say);
   if (!folder.ok) return folder;
-  const cache = { folder: folder.value.trim(), tools: join(folder.value.trim(), 'tools') };
+  const at = folder.value.trim();
+  const cache = { folder: at, tools: join(at, 'tools'), peers: join(at, 'peers') };
   if (!existsSync(join(cache.tools, '.complete'))) {
     const fetched = await debianCache('tools', say);
     if (!fetched.ok) return fetched;
   }
   return ok(cache);
+}
+
+/** Makes sure that the peers are there. Codes: `lab-cache`. */
+export async function openPeers(cache: Cache, say: (line: string) => void = () => {}): Promise<Result<void>> {
+  const fetched = await debianCache('peers', say);
+  return fetched.ok ? ok(undefined) : fetched;
 }
 
 /** One kernel; fetched when missing. Codes: `lab-cache`. */
@@ -77,18 +97,45 @@ function debianCache(part: string, say: (line: string) => void): Promise<Result<
   });
 }
 
-/** The words that start a program of the cache's tree with that tree's own loader and libraries. */
+/** The words that start a program of one of the cache's trees with that tree's own loader and libraries. */
 export function cachedProgram(cache: Cache, program: string): string[] {
-  const lib = join(cache.tools, 'usr/lib/x86_64-linux-gnu');
-  const path = ['usr/bin', 'usr/sbin'].map((at) => join(cache.tools, at, program)).find((at) => existsSync(at));
-  return [
-    join(lib, 'ld-linux-x86-64.so.2'),
-    '--library-path',
-    lib,
-    '--argv0',
-    program,
-    path ?? join(cache.tools, 'usr/bin', program),
-  ];
+  const { tree, path } = findProgram(cache, program);
+  const lib = join(tree, LIBRARIES);
+  return [join(lib, LOADER), '--library-path', lib, '--argv0', program, path];
+}
+
+const LIBRARIES = 'usr/lib/x86_64-linux-gnu';
+const LOADER = 'ld-linux-x86-64.so.2';
+
+function findProgram(cache: Cache, program: string): { readonly tree: string; readonly path: string } {
+  for (const tree of [cache.tools, cache.peers]) {
+    for (const at of ['usr/bin', 'usr/sbin', 'usr/libexec']) {
+      const path = join(tree, at, program);
+      if (existsSync(path)) return { tree, path };
+    }
+  }
+  return { tree: cache.tools, path: join(cache.tools, 'usr/bin', program) };
+}
+
+/** Puts a program of the cache with its libraries and its loader where a guest finds them. Codes: `lab-build`. */
+export async function copyProgram(cache: Cache, program: string, into: string): Promise<Result<void>> {
+  const { tree, path } = findProgram(cache, program);
+  const from = join(tree, LIBRARIES);
+  const listed = await runProgram([join(from, LOADER), '--library-path', from, '--list', path]);
+  if (!listed.ok) return listed;
+  const to = join(into, 'lib/x86_64-linux-gnu');
+  for (const folder of [to, join(into, 'lib64'), join(into, 'bin')]) mkdirSync(folder, { recursive: true });
+  const copy = (source: string, target: string) => {
+    copyFileSync(realpathSync(source), target);
+    chmodSync(target, 0o755);
+  };
+  for (const [, name] of listed.value.matchAll(/^\s*(\S+) => /gm)) {
+    if (name !== undefined && existsSync(join(from, name))) copy(join(from, name), join(to, name));
+  }
+  copy(join(from, LOADER), join(into, 'lib64', LOADER));
+  rmSync(join(into, 'bin', program), { force: true }); // busybox's own of that name
+  copy(path, join(into, 'bin', program));
+  return ok(undefined);
 }
 
 /** Runs a program to its end. Gives its standard output. Codes: `lab-build` with what it said. */

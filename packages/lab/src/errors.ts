@@ -5,6 +5,7 @@ export const LAB_ERRORS = {
   'lab-cache': 'A part of the cache (tools, a kernel) is missing and could not be fetched.',
   'lab-build': 'A guest image (initramfs, root disk) could not be built; the message holds what the program said.',
   'lab-interrupted': 'The run was interrupted; its guests are gone.',
+  'device-start': 'A device server of the lab did not begin to listen; the message holds its last words.',
   'guest-start': 'QEMU did not start; the message holds its first complaint.',
   'guest-exited': 'QEMU ended while the guest was still needed.',
   'guest-panic': "The guest's kernel panicked; the message holds the line.",

@@ -30,7 +30,7 @@ export async function baseInitramfs(cache: Cache, kernel: Kernel): Promise<Resul
     const tree = `${into}.tree`;
     try {
       rmSync(tree, { recursive: true, force: true });
-      const filled = await fillTree(cache, kernel, tree);
+      const filled = await fillTree(cache, kernel, tree, INITRAMFS_INIT, GUEST_MODULES);
       if (!filled.ok) return filled;
       const packed = packTree(tree);
       if (!packed.ok) return packed;
@@ -43,7 +43,13 @@ export async function baseInitramfs(cache: Cache, kernel: Kernel): Promise<Resul
 }
 
 /** A static busybox with its names, and the modules. */
-export async function fillTree(cache: Cache, kernel: Kernel, tree: string): Promise<Result<void>> {
+export async function fillTree(
+  cache: Cache,
+  kernel: Kernel,
+  tree: string,
+  init: string,
+  modules: readonly string[],
+): Promise<Result<void>> {
   const busybox = join(cache.tools, 'usr/bin/busybox');
   for (const folder of ['bin', 'sbin', 'proc', 'sys', 'dev', 'run', 'root', 'tmp']) {
     mkdirSync(join(tree, folder), { recursive: true });
@@ -56,8 +62,8 @@ export async function fillTree(cache: Cache, kernel: Kernel, tree: string): Prom
     if (name !== '' && name !== 'busybox') symlinkSync('busybox', join(tree, 'bin', name));
   }
   symlinkSync('../bin/busybox', join(tree, 'sbin/modprobe'));
-  writeFileSync(join(tree, 'init'), INITRAMFS_INIT, { mode: 0o755 });
-  return copyModules(cache, kernel, GUEST_MODULES, tree);
+  writeFileSync(join(tree, 'init'), init, { mode: 0o755 });
+  return copyModules(cache, kernel, modules, tree);
 }
 
 /** The tree as one archive; the same tree gives the same bytes. */

@@ -18,6 +18,10 @@ export interface Machine {
   readonly parts: readonly Part[];
   /** Words for back-ends of what is plugged in later. */
   readonly backends?: readonly string[];
+  /** The guest's memory is a sealed memfd that other processes can map: what vhost-user and vfio-user need. */
+  readonly sharedMemory?: boolean;
+  /** Virtual processors; 1 when absent. */
+  readonly processors?: number;
 }
 
 /** The guest's serial lines, in order: the kernel's console, the command channel, a shell for a person. */
@@ -30,8 +34,10 @@ export function qemuWords(cache: Cache, machine: Machine, folder: string): strin
     ...cachedProgram(cache, 'qemu-system-x86_64'),
     ...['-L', join(share, 'qemu'), '-L', join(share, 'seabios')],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-S'],
-    ...['-machine', 'q35', '-accel', machine.accelerator, '-cpu', machine.accelerator === 'kvm' ? 'host' : 'max'],
-    ...['-m', String(machine.memory), '-smp', '1'],
+    ...['-machine', machine.sharedMemory ? 'q35,memory-backend=ram' : 'q35'],
+    ...['-accel', machine.accelerator, '-cpu', machine.accelerator === 'kvm' ? 'host' : 'max'],
+    ...(machine.sharedMemory ? ['-object', `memory-backend-memfd,id=ram,size=${machine.memory}M,share=on`] : []),
+    ...['-m', String(machine.memory), '-smp', String(machine.processors ?? 1)],
     ...['-kernel', machine.kernel, '-initrd', machine.initramfs, '-append', machine.cmdline],
     ...['-chardev', `socket,id=qmp,path=${at('qmp')},server=on,wait=off`],
     ...['-object', 'monitor-qmp,id=control,chardev=qmp'],

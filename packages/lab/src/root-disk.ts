@@ -50,7 +50,7 @@ export async function rootDisk(cache: Cache, kernel: Kernel): Promise<Result<str
     const tree = `${into}.tree`;
     try {
       rmSync(tree, { recursive: true, force: true });
-      const filled = await fillTree(cache, kernel, tree);
+      const filled = await fillTree(cache, kernel, tree, '', GUEST_MODULES);
       if (!filled.ok) return filled;
       fillRoot(cache, tree, bundled.value);
       return await makeImage(cache, tree, into);
