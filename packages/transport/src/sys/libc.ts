@@ -49,6 +49,8 @@ async function load(): Promise<Result<Libc>> {
     const koffi = await import('koffi');
     const library = koffi.load(null);
     const names = new Map(Object.entries(koffi.os.errno).map(([name, number]) => [number, name]));
+    // These have two names each; the code looks for this one.
+    for (const name of ['EAGAIN', 'EOPNOTSUPP']) names.set(koffi.os.errno[name] ?? 0, name);
     return ok({
       func(declaration) {
         const call: (...args: Argument[]) => number = library.func(declaration);
