@@ -18,5 +18,8 @@ export const TRANSPORT_ERRORS = {
   'control-malformed': 'A message carried control data that is not descriptors with bytes; all were closed.',
   'message-cut': 'A message on a packet socket is longer than agreed; it was dropped.',
   'message-too-large': 'A message to be sent has more bytes or descriptors than one message can carry.',
+  'memory-not-sealed':
+    'A peer shares memory that it could shrink while it is in use, which would kill this process; it is not mapped.',
+  'memory-size-invalid': 'A stretch of shared memory is not within its file, or its size is no size.',
   'notify-refused': 'The service manager did not take the message that NOTIFY_SOCKET asks for.',
 } as const satisfies ErrorCatalogue;
