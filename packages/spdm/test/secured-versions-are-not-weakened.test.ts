@@ -62,7 +62,7 @@ test('elements of others are passed over', () => {
   const unaligned = bytes('02000000 0302 0100 0200 aabb 0000 0000 0400 0100 0011');
   assert.equal(must(decodeSelection('general', [0x11], odd)).version, 0x11);
   assert.equal(codeOf(decodeSelection('general', [0x11], unaligned)), 'secured-opaque-invalid');
-  const padded = bytes('02000000 0302 0100 0200 aabb 0000 00000400 01000011');
+  const padded = bytes('02000000 0302 0100 0200 aabb 00000400 01000011');
   assert.equal(must(decodeSelection('general', [0x11], padded)).version, 0x11);
 });
 
