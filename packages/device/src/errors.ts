@@ -3,5 +3,8 @@ import type { ErrorCatalogue } from '@airlock/core/result.ts';
 export const DEVICE_MODEL_ERRORS = {
   'device-option-invalid': 'An option of `airlock device serve` has a value that the type of device cannot use.',
   'disk-not-usable': 'What is to be served as a disk is no regular file or block device that can be opened.',
-  'disk-size-invalid': 'The size of a disk is not a multiple of 512 bytes, or it is empty.',
+  'disk-size-invalid': 'The size of a disk is not a multiple of its block size, or it is empty.',
+  'disk-block-size-invalid': 'The file behind a disk cannot be read in blocks as small as was asked for.',
+  'disk-in-use': 'Another program has the image open as a disk, and two of them would destroy it.',
+  'disk-stuck': 'The disk did not end its requests within the time that the end of a queue waits for it.',
 } as const satisfies ErrorCatalogue;
