@@ -2,6 +2,31 @@ import type { ErrorCatalogue } from '@airlock/core/result.ts';
 
 export const SPDM_ERRORS = {
   'signing-key-invalid': 'A file is no private key in PEM or PKCS #8.',
+  // Messages and the state of a connection, DSP0274.
+  'message-malformed': 'An SPDM message has another version, code or size than its place demands, or a reserved value.',
+  'message-unexpected': 'An SPDM message is no answer to what was asked, or does not fit the state of the connection.',
+  'message-too-large': 'An SPDM message is larger than the other side takes, or than Airlock reads.',
+  'message-wrong-channel': 'A message came outside of the session that it belongs to, or within one that it does not.',
+  'peer-error': 'The other side answered with ERROR; the message names its code.',
+  'peer-busy': 'The other side was busy as often as it is asked.',
+  'peer-not-ready': 'The other side was not ready in the time that it asked for, or asked for more than it is given.',
+  'chunk-invalid': 'A large message did not come in consecutive chunks of the size that was announced.',
+  'version-unacceptable': 'The responder speaks no version of SPDM that is accepted here.',
+  'capability-missing': 'The other side lacks a capability that what was asked for needs.',
+  'algorithms-unacceptable':
+    'The responder selected an algorithm that was not offered, none where one is needed, or several.',
+  'slot-empty': 'The certificate slot holds no chain.',
+  'chain-digest-mismatch': 'A certificate chain is not the one whose digest was told in DIGESTS or in a signed message.',
+  'chain-untrusted': 'The certificate chain is not one that is accepted here.',
+  'leaf-key-unsuitable': 'The leaf certificate’s key is none of the negotiated algorithm.',
+  'signature-wrong': 'A signature does not verify over the messages that were exchanged.',
+  'context-mismatch': 'A signed answer does not carry the requester’s context: it answers another request.',
+  'slot-mismatch': 'A signed answer is of another certificate slot than was asked.',
+  'verify-data-wrong': 'The MAC over the handshake does not verify: the two ends do not hold the same keys.',
+  'exchange-data-invalid': 'The other side’s ExchangeData are no key of the negotiated group, or no ciphertext.',
+  'measurements-invalid': 'A measurement record contradicts itself or what was asked for.',
+  'state-wrong': 'Something was asked for before what it needs was done.',
+  'session-refused': 'The other side asked for something in a session’s set-up that is not given.',
   // Transports: DOE, MCTP, TCP.
   'doe-object-invalid': 'Not a DOE data object: header, length or reserved bits are wrong (PCIe 6.1 §6.30.1).',
   'doe-object-too-large': 'A DOE data object is larger than what is read or than what the format can say.',
