@@ -1,5 +1,6 @@
 /** All the system calls of a process of Airlock in one object, so that a test can pass another (`fake-system-calls.ts`). */
 import { fail, ok, type Result } from '@airlock/core/result.ts';
+import { type DirectoryCalls, directoryCalls } from './sys/directories.ts';
 import { type FileCalls, fileCalls } from './sys/files.ts';
 import { loadLibc, type Memory } from './sys/libc.ts';
 import { type MemoryCalls, memoryCalls } from './sys/memory.ts';
@@ -16,7 +17,14 @@ export interface CommonCalls {
 }
 
 /** Each call returns what the system call returns, or a negative errno, as the kernel itself does. */
-export interface SystemCalls extends CommonCalls, SocketCalls, FileCalls, MemoryCalls, WaitCalls, RingCalls {}
+export interface SystemCalls
+  extends CommonCalls,
+    SocketCalls,
+    FileCalls,
+    DirectoryCalls,
+    MemoryCalls,
+    WaitCalls,
+    RingCalls {}
 
 let loaded: Promise<Result<SystemCalls>> | undefined;
 
@@ -33,6 +41,7 @@ async function load(): Promise<Result<SystemCalls>> {
   return ok({
     ...socketCalls(libc),
     ...fileCalls(libc),
+    ...directoryCalls(libc),
     ...memoryCalls(libc),
     ...waitCalls(libc),
     ...ringCalls(libc),

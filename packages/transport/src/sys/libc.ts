@@ -4,8 +4,8 @@
  */
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 
-/** What goes through to C: an address or a whole number, bytes that C may read or write during the call, a C string. */
-export type Argument = number | Uint8Array | Int32Array | string | null;
+/** What goes through to C: an address or a whole number (a bigint where 53 bits are too few), bytes that C may read or write during the call, a C string. */
+export type Argument = number | bigint | Uint8Array | Int32Array | string | null;
 
 /**
  * A function of C. It returns what C returns, or the negative errno where C returned a negative number, as the kernel
