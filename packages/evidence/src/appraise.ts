@@ -81,7 +81,7 @@ export function appraise(
         },
       });
       if (hcl !== undefined) vouchers.set(hcl, doubtOf(appraisal));
-      appraisals.push({ source, ...withConfiguration(appraisal, hcl) });
+      appraisals.push(fromSource(source, withConfiguration(appraisal, hcl)));
     } else if (item.kind === 'tdx-quote') {
       const hcl = runtimeOf(
         options.crypto,
@@ -96,36 +96,37 @@ export function appraise(
         eventLogs: logs.filter(({ banks }) => banks.includes('sha384') && !banks.includes('sha256')),
       });
       if (hcl !== undefined) vouchers.set(hcl, doubtOf(appraisal));
-      appraisals.push({ source, ...withConfiguration(appraisal, hcl) });
+      appraisals.push(fromSource(source, withConfiguration(appraisal, hcl)));
     }
   }
   const devices = new Set<string>();
   for (const { item, source } of found) {
     if (item.kind !== 'nvidia-report' || appraisals.length >= EVIDENCE_LIMIT) continue;
-    const { device, ...appraisal } = verifyNvidia({ ...common, report: item.report, taken: devices });
+    const appraisal = verifyNvidia({ ...common, report: item.report, taken: devices });
+    const { device } = appraisal;
     if (device !== null) devices.add(device);
-    appraisals.push({ source, ...appraisal });
+    appraisals.push(fromSource(source, appraisal));
   }
   for (const { item, source } of found) {
     if (item.kind !== 'cca-token' || appraisals.length >= EVIDENCE_LIMIT) continue;
     const keys = all('public-key').map(({ spki }) => spki);
-    appraisals.push({ source, ...verifyCca({ ...options, token: item.token, keys }) });
+    appraisals.push(fromSource(source, verifyCca({ ...options, token: item.token, keys })));
   }
   const trusted = (options.trustedKeys ?? []).map((spki): TpmKey => ({ spki, from: 'the verifier', doubt: null }));
   const keys = [...trusted, ...tpmKeys(items, vouchers)];
   for (const { quote, source } of quotes) {
-    appraisals.push({ source, ...verifyTpm({ ...options, quote, keys, logs }) });
+    appraisals.push(fromSource(source, verifyTpm({ ...options, quote, keys, logs })));
   }
   if (appraisals.length === 0) {
     for (const { item, source } of found) {
-      if (item.kind === 'event-log') appraisals.push({ source, ...verifyLogAlone(options.crypto, item.log) });
+      if (item.kind === 'event-log') appraisals.push(fromSource(source, verifyLogAlone(options.crypto, item.log)));
     }
   }
   if (appraisals.length === 0 && options.certificatesAlone === true) {
     for (const { item, source } of found) {
       if (appraisals.length >= EVIDENCE_LIMIT) break;
       if (item.kind !== 'certificate' || isIssuerAmong(item.certificate, certificates)) continue;
-      appraisals.push({ source, ...verifyCertificate(item.certificate, common) });
+      appraisals.push(fromSource(source, verifyCertificate(item.certificate, common)));
     }
   }
   if (appraisals.length === 0) return null;
@@ -150,6 +151,17 @@ function pairQuotes(found: readonly Found[]): { readonly quote: TpmQuote; readon
     quotes.push({ quote: { attest: item.attest, signature, pcrs: null }, source });
   }
   return quotes.slice(0, EVIDENCE_LIMIT);
+}
+
+/** What the evidence states stays unwritten until somebody reads it. */
+function fromSource(source: string, appraisal: Appraisal): ReportedAppraisal {
+  const { kind, title, verdict, checks } = appraisal;
+  return {
+    ...{ source, kind, title, verdict, checks },
+    get claims() {
+      return appraisal.claims;
+    },
+  };
 }
 
 /** Null when the report may vouch for what its runtime data says. */

@@ -48,7 +48,9 @@ export function concat(...parts: readonly Uint8Array[]): Uint8Array {
 
 /** ASCII text to bytes. */
 export function asciiBytes(text: string): Uint8Array {
-  return Uint8Array.from(text, (letter) => letter.charCodeAt(0));
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
 }
 
 /** One character a byte. */
@@ -60,20 +62,33 @@ export function latin1(bytes: Uint8Array): string {
   return text;
 }
 
+const NONE = 0xff;
+/** By character code: what the digit stands for, or `NONE`. */
+const digits = new Uint8Array(128).fill(NONE);
+for (let i = 0; i < 16; i++) {
+  digits['0123456789abcdef'.charCodeAt(i)] = i;
+  digits['0123456789ABCDEF'.charCodeAt(i)] = i;
+}
+
 /** Pairs of hex digits with an optional 0x; `undefined` for anything else. */
 export function fromHex(text: string): Uint8Array | undefined {
-  const digits = text.startsWith('0x') || text.startsWith('0X') ? text.slice(2) : text;
-  if (digits.length % 2 !== 0 || !/^[0-9a-fA-F]*$/.test(digits)) return undefined;
-  const bytes = new Uint8Array(digits.length / 2);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = Number.parseInt(digits.slice(2 * i, 2 * i + 2), 16);
+  const start = text.startsWith('0x') || text.startsWith('0X') ? 2 : 0;
+  if (text.length % 2 !== 0) return undefined;
+  const bytes = new Uint8Array((text.length - start) / 2);
+  for (let i = 0; i < bytes.length; i++) {
+    const high = digits[text.charCodeAt(start + 2 * i)] ?? NONE;
+    const low = digits[text.charCodeAt(start + 2 * i + 1)] ?? NONE;
+    if (high === NONE || low === NONE) return undefined;
+    bytes[i] = (high << 4) | low;
+  }
   return bytes;
 }
 
-const sextets = new Map<number, number>(
-  [...'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'].map((letter, i) => [letter.charCodeAt(0), i]),
-);
-sextets.set('-'.charCodeAt(0), 62);
-sextets.set('_'.charCodeAt(0), 63);
+const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
+const sextets = new Uint8Array(128).fill(NONE);
+for (let i = 0; i < 64; i++) sextets[LETTERS.charCodeAt(i)] = i;
+sextets['-'.charCodeAt(0)] = 62;
+sextets['_'.charCodeAt(0)] = 63;
 
 /**
  * Base64 or base64url, padded or not, without blanks; bits beyond the last byte must be zero, so that one text stands
@@ -89,8 +104,8 @@ export function fromBase64(text: string): Uint8Array | undefined {
   let bits = 0;
   let at = 0;
   for (let i = 0; i < length; i++) {
-    const sextet = sextets.get(text.charCodeAt(i));
-    if (sextet === undefined) return undefined;
+    const sextet = sextets[text.charCodeAt(i)] ?? NONE;
+    if (sextet === NONE) return undefined;
     held = ((held << 6) | sextet) & 0xffff;
     bits += 6;
     if (bits >= 8) {
@@ -99,4 +114,18 @@ export function fromBase64(text: string): Uint8Array | undefined {
     }
   }
   return (held & ((1 << bits) - 1)) === 0 ? bytes : undefined;
+}
+
+/** Base64 with padding. */
+export function toBase64(bytes: Uint8Array): string {
+  let text = '';
+  for (let i = 0; i < bytes.length; i += 3) {
+    const [a = 0, b = 0, c = 0] = [bytes[i], bytes[i + 1], bytes[i + 2]];
+    const left = bytes.length - i;
+    text += LETTERS[a >> 2];
+    text += LETTERS[((a & 3) << 4) | (b >> 4)];
+    text += left > 1 ? LETTERS[((b & 15) << 2) | (c >> 6)] : '=';
+    text += left > 2 ? LETTERS[c & 63] : '=';
+  }
+  return text;
 }

@@ -34,6 +34,7 @@ export const EVIDENCE_ERRORS = {
   'file-too-large': 'A file is larger than any evidence is.',
   'file-too-crowded':
     'A file holds more things, or more JSON members, than are looked at: what came after is not known.',
+  'verifier-gone': 'A thread of a verifier pool ended, or the pool was closed, before it answered.',
   'file-not-recognised': 'The file is no evidence, certificate, revocation list or collateral that Airlock knows.',
 } as const satisfies ErrorCatalogue;
 

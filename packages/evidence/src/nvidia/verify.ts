@@ -101,12 +101,17 @@ export function verifyNvidia(input: NvidiaInput): NvidiaAppraisal {
     expected: `reference values for ${report.measurements.size} measurements`,
     found: 'this version of Airlock reads no RIM files: they were compared with nothing',
   });
+  let claims: Record<string, Claim> | null = null;
   return {
     kind: 'nvidia-gpu',
     title: `NVIDIA report of ${leaf === undefined ? 'an unknown device' : nameOf(leaf)}`,
     verdict: verdictOf(list.checks),
     checks: list.checks,
-    claims: claimsOf(report),
+    // Written out when somebody reads them, as with SEV-SNP.
+    get claims() {
+      claims ??= claimsOf(report);
+      return claims;
+    },
     device,
   };
 }
@@ -116,6 +121,17 @@ export function verifyNvidia(input: NvidiaInput): NvidiaAppraisal {
  * SEQUENCE { INTEGER, SubjectPublicKeyInfo, FWID }, or DiceTcbInfo with its list of FWIDs in [6], of which the first counts.
  */
 export function firmwareId(certificate: Certificate): Uint8Array | null {
+  let id = firmwareIds.get(certificate);
+  if (id === undefined) {
+    id = readFirmwareId(certificate);
+    firmwareIds.set(certificate, id);
+  }
+  return id;
+}
+
+const firmwareIds = new WeakMap<Certificate, Uint8Array | null>();
+
+function readFirmwareId(certificate: Certificate): Uint8Array | null {
   const outer = new DerReader(certificate.extensions.get(DICE)?.value ?? new Uint8Array());
   const reader = outer.enter(TAG.sequence);
   outer.finish();

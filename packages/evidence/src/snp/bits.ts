@@ -43,13 +43,29 @@ export interface Bits {
   readonly unknown: readonly number[];
 }
 
+/** Few values are ever seen, again and again. */
+const READ_LIMIT = 256;
+const POLICY_KNOWN: readonly number[] = [...Array(16).keys(), POLICY_RESERVED_ONE];
+const policies = new Map<bigint, Bits>();
+const platforms = new Map<bigint, Bits>();
+
 export function policyBits(policy: bigint, version: number): Bits {
-  const known = [...Array(16).keys(), POLICY_RESERVED_ONE];
-  return readBits(policy, version, POLICY_BITS, known);
+  return remember(policies, policy, version, () => readBits(policy, version, POLICY_BITS, POLICY_KNOWN));
 }
 
 export function platformBits(info: bigint, version: number): Bits {
-  return readBits(info, version, PLATFORM_BITS, []);
+  return remember(platforms, info, version, () => readBits(info, version, PLATFORM_BITS, []));
+}
+
+function remember(known: Map<bigint, Bits>, value: bigint, version: number, read: () => Bits): Bits {
+  const name = (value << 32n) | BigInt(version);
+  let bits = known.get(name);
+  if (bits === undefined) {
+    bits = read();
+    if (known.size >= READ_LIMIT) known.clear();
+    known.set(name, bits);
+  }
+  return bits;
 }
 
 /** Bit 17 of POLICY, which firmware requires. */

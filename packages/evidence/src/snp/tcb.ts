@@ -14,15 +14,28 @@ export function tcbLayout(product: SnpProduct): Tcb {
   return product === 'Turin' ? TURIN : MILAN;
 }
 
+/** A fleet has few TCBs: the same value is the same object, and has one text. */
+const read = new Map<string, Tcb>();
+const READ_LIMIT = 256;
+
 export function readTcb(raw: Uint8Array, product: SnpProduct): Tcb {
-  const at = (index: number) => raw[index] ?? 0;
-  return product === 'Turin'
-    ? { fmc: at(0), bootloader: at(1), tee: at(2), snp: at(3), microcode: at(7) }
-    : { bootloader: at(0), tee: at(1), snp: at(6), microcode: at(7) };
+  const [a = 0, b = 0, c = 0, d = 0, , , e = 0, f = 0] = raw;
+  const turin = product === 'Turin';
+  const name = turin ? String.fromCharCode(a, b, c, d, f) : String.fromCharCode(a, b, e, f);
+  let tcb = read.get(name);
+  if (tcb === undefined) {
+    tcb = turin
+      ? { fmc: a, bootloader: b, tee: c, snp: d, microcode: f }
+      : { bootloader: a, tee: b, snp: e, microcode: f };
+    if (read.size >= READ_LIMIT) read.clear();
+    read.set(name, tcb);
+  }
+  return tcb;
 }
 
 /** Parts of `tcb` below `floor`, in words; parts that `tcb` does not have count as 0. */
 export function partsBelow(tcb: Tcb, floor: Tcb): string[] {
+  if (tcb === floor) return [];
   return TCB_PARTS.flatMap((part) => {
     const [have, want] = [tcb[part] ?? 0, floor[part]];
     return want !== undefined && have < want ? [`${part} ${have} < ${want}`] : [];
@@ -30,10 +43,17 @@ export function partsBelow(tcb: Tcb, floor: Tcb): string[] {
 }
 
 export function sameTcb(a: Tcb, b: Tcb): boolean {
-  return TCB_PARTS.every((part) => a[part] === b[part]);
+  return a === b || TCB_PARTS.every((part) => a[part] === b[part]);
 }
 
 /** `bootloader 4, tee 0, snp 24, microcode 219` */
 export function tcbText(tcb: Tcb): string {
-  return TCB_PARTS.flatMap((part) => (tcb[part] === undefined ? [] : [`${part} ${tcb[part]}`])).join(', ');
+  let text = texts.get(tcb);
+  if (text === undefined) {
+    text = TCB_PARTS.flatMap((part) => (tcb[part] === undefined ? [] : [`${part} ${tcb[part]}`])).join(', ');
+    texts.set(tcb, text);
+  }
+  return text;
 }
+
+const texts = new WeakMap<Tcb, string>();

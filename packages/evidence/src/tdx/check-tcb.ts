@@ -3,7 +3,7 @@ import { hex } from '@airlock/core/bytes.ts';
 import type { Checklist } from '../check.ts';
 import type { Crypto } from '../crypto.ts';
 import { timeText } from '../time.ts';
-import { type Certificate, keyOf } from '../x509/certificate.ts';
+import { type Certificate, isVerifiedBy } from '../x509/certificate.ts';
 import { type ChainInput, checkChain } from '../x509/chain.ts';
 import type { QeIdentity, Signed, TcbInfo, TcbLevel, TcbStatus } from './collateral.ts';
 import type { Pck } from './pck.ts';
@@ -79,9 +79,13 @@ function pick<T extends Signed>(documents: readonly T[], asOf: number): T | unde
 function checkSigned(check: TcbCheck, subject: string, document: Signed, signers: Set<Certificate>): void {
   const { list, crypto, input } = check;
   const candidates = check.pool.filter(({ subject: name }) => name.commonName === 'Intel SGX TCB Signing');
+  // A fleet brings the same few documents again and again.
   const verifies = (one: Certificate) =>
-    keyOf(crypto, one)?.verify({ kind: 'ecdsa', hash: 'sha256', form: 'raw' }, document.body, document.signature) ??
-    false;
+    isVerifiedBy(crypto, document, one, {
+      scheme: { kind: 'ecdsa', hash: 'sha256', form: 'raw' },
+      message: document.body,
+      signature: document.signature,
+    });
   const signer = candidates.slice(0, SIGNER_LIMIT).find(verifies);
   list.check('tdx.collateral-signature', signer !== undefined, {
     subject,

@@ -2,7 +2,7 @@
 import { hex } from '@airlock/core/bytes.ts';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { latin1, sameBytes } from '../bytes.ts';
-import type { Crypto, PublicKey } from '../crypto.ts';
+import type { Crypto, PublicKey, SignatureScheme } from '../crypto.ts';
 import { type Algorithm, readAlgorithm } from './algorithm.ts';
 import { DerReader, TAG } from './der.ts';
 import { type Name, readName } from './name.ts';
@@ -157,40 +157,66 @@ function readKeyUsage(outer: DerReader, extensions: ReadonlyMap<string, Extensio
   return usage;
 }
 
-const keys = new WeakMap<Crypto, WeakMap<Certificate, PublicKey | null>>();
-
-/** The certificate's key, taken in once: that costs a third of a verification. `undefined` for a key that is none. */
-export function keyOf(crypto: Crypto, certificate: Certificate): PublicKey | undefined {
-  const known = entry(keys, crypto, () => new WeakMap<Certificate, PublicKey | null>());
-  return entry(known, certificate, () => crypto.publicKey(certificate.spki) ?? null) ?? undefined;
-}
-
 interface Signed {
   readonly tbs: Uint8Array;
   readonly algorithm: Algorithm;
   readonly signature: Uint8Array;
 }
 
-const verified = new WeakMap<Crypto, WeakMap<Signed, WeakMap<Certificate, boolean>>>();
+/** What was found out about one certificate or list, which nothing can change. */
+interface Memory {
+  key: PublicKey | null | undefined;
+  readonly signedBy: { readonly issuer: Certificate; readonly good: boolean }[];
+}
+
+const SIGNED_BY_LIMIT = 16;
+const memories = new WeakMap<Crypto, WeakMap<object, Memory>>();
+
+function memoryOf(crypto: Crypto, of: object): Memory {
+  let known = memories.get(crypto);
+  if (known === undefined) {
+    known = new WeakMap();
+    memories.set(crypto, known);
+  }
+  let memory = known.get(of);
+  if (memory === undefined) {
+    memory = { key: undefined, signedBy: [] };
+    known.set(of, memory);
+  }
+  return memory;
+}
+
+/** The certificate's key, taken in once: that costs a third of a verification. `undefined` for a key that is none. */
+export function keyOf(crypto: Crypto, certificate: Certificate): PublicKey | undefined {
+  const memory = memoryOf(crypto, certificate);
+  if (memory.key === undefined) memory.key = crypto.publicKey(certificate.spki) ?? null;
+  return memory.key ?? undefined;
+}
 
 /**
  * Does `issuer`'s key verify what `signed` is signed with? Names, dates and constraints are not looked at. Remembered
- * for the same objects, which nothing can change: a chain costs once what it costs.
+ * for the same objects: a chain costs once what it costs.
  */
 export function isSignedBy(crypto: Crypto, signed: Signed, issuer: Certificate): boolean {
-  const bySigned = entry(verified, crypto, () => new WeakMap<Signed, WeakMap<Certificate, boolean>>());
-  const byIssuer = entry(bySigned, signed, () => new WeakMap<Certificate, boolean>());
-  return entry(byIssuer, issuer, () => {
-    const { scheme } = signed.algorithm;
-    if (scheme === undefined) return false;
-    return keyOf(crypto, issuer)?.verify(scheme, signed.tbs, signed.signature) ?? false;
-  });
+  const { scheme } = signed.algorithm;
+  return (
+    scheme !== undefined &&
+    isVerifiedBy(crypto, signed, issuer, { scheme, message: signed.tbs, signature: signed.signature })
+  );
 }
 
-function entry<K extends object, V>(map: WeakMap<K, V>, key: K, make: () => V): V {
-  const known = map.get(key);
-  if (known !== undefined) return known;
-  const made = make();
-  map.set(key, made);
-  return made;
+/** The same for anything that nothing can change, `signed`, which is what is remembered. */
+export function isVerifiedBy(
+  crypto: Crypto,
+  signed: object,
+  issuer: Certificate,
+  what: { readonly scheme: SignatureScheme; readonly message: Uint8Array; readonly signature: Uint8Array },
+): boolean {
+  const { signedBy } = memoryOf(crypto, signed);
+  const known = signedBy.find((one) => one.issuer === issuer);
+  if (known !== undefined) return known.good;
+  const good = keyOf(crypto, issuer)?.verify(what.scheme, what.message, what.signature) ?? false;
+  if (signedBy.length >= SIGNED_BY_LIMIT) signedBy.length = 0;
+  signedBy.push({ issuer, good });
+  return good;
 }
