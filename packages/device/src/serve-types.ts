@@ -5,4 +5,5 @@ import type { ServedType } from './serve-type.ts';
 export const SERVED_TYPES: Readonly<Record<string, () => Promise<{ readonly served: ServedType }>>> = {
   block: () => import('./block/serve.ts'),
   entropy: () => import('./entropy/serve.ts'),
+  vsock: () => import('./vsock/serve.ts'),
 };
