@@ -21,5 +21,45 @@ export const TRANSPORT_ERRORS = {
   'memory-not-sealed':
     'A peer shares memory that it could shrink while it is in use, which would kill this process; it is not mapped.',
   'memory-size-invalid': 'A stretch of shared memory is not within its file, or its size is no size.',
+  'reactor-running': 'A reactor was started by one of its own handlers.',
+  'reactor-stuck': 'A reactor of a test has nothing left to do, and was not stopped.',
+  'vfio-user-header-invalid':
+    'A vfio-user message has a length, type or flag that no message has; the connection ends.',
+  'vfio-user-body-invalid':
+    'The body of a vfio-user message has a wrong size or contradicts itself; the connection ends.',
+  'vfio-user-version-invalid': 'A vfio-user client speaks another major version, or its version message is malformed.',
+  'vfio-user-out-of-order': 'A vfio-user message came before VERSION, VERSION came twice, or a reply answers nothing.',
+  'vfio-user-descriptors': 'A vfio-user message came with more, or fewer, file descriptors than it may have.',
+  'vfio-user-cut-off': 'A vfio-user client went away within a message.',
+  'vfio-user-gone': 'The vfio-user client is gone.',
+  'vfio-user-not-reading': 'A vfio-user client does not read what it is sent.',
+  'vfio-user-not-offered': 'A vfio-user client asked for a command that the server does not offer.',
+  'vfio-user-no-such-region':
+    'A vfio-user client asked for a region, interrupt or place that the function does not have.',
+  'vfio-user-dma-refused': 'A range of DMA memory, or a transfer by message, was refused.',
+  'vfio-user-stealth-unsure':
+    'A vfio-user client does not read configuration space as QEMU 11 does: it may emulate what the function owns.',
   'notify-refused': 'The service manager did not take the message that NOTIFY_SOCKET asks for.',
+} as const satisfies ErrorCatalogue;
+
+/** What a vhost-user front-end or back-end got wrong. */
+export const VHOST_USER_ERRORS = {
+  'vhost-user-closed': 'The other side ended the connection between two messages.',
+  'vhost-user-cut-off': 'The other side went away within a message.',
+  'vhost-user-version': 'A header has another protocol version than 1; the connection ends.',
+  'vhost-user-flags': 'A header has flags that mean nothing, or says that a request is a reply; the connection ends.',
+  'vhost-user-too-large': 'A header announces a payload that no message has; the connection ends.',
+  'vhost-user-not-reading': 'The other side does not read what it is sent; the connection ends.',
+  'vhost-user-unknown': 'The number of a request is that of no message.',
+  'vhost-user-unsupported': 'The message asks for something that this side does not do and did not offer.',
+  'vhost-user-not-negotiated': 'The message needs a protocol feature that was not agreed on.',
+  'vhost-user-protocol-features': 'Protocol features were accepted that are not on offer.',
+  'vhost-user-payload-size': 'A payload does not have the size of its message.',
+  'vhost-user-payload-invalid': 'A payload has a value that its message forbids.',
+  'vhost-user-descriptors': 'A message came with more or fewer descriptors than belong to it, or with others.',
+  'vhost-user-no-queue': 'A message names a queue that the device does not have.',
+  'vhost-user-order': 'A message came at a time when it must not: a queue runs, or something is not known yet.',
+  'vhost-user-inflight-invalid': 'The record of requests in flight does not fit the queues, or contradicts itself.',
+  'vhost-user-kick-broken': 'The descriptor by which the driver wakes a queue failed; the queue is looked at at intervals.',
+  'vhost-user-call-broken': 'The descriptor by which the driver is woken failed; it gets no notifications.',
 } as const satisfies ErrorCatalogue;

@@ -33,7 +33,7 @@ import {
 } from './sys/memory.ts';
 import { type CommonCalls, callFailed } from './system-calls.ts';
 
-type SharedCalls = MemoryCalls & FileCalls & CommonCalls;
+export type SharedCalls = MemoryCalls & FileCalls & CommonCalls;
 
 /** A mapping with one owner, who counts the users. */
 export interface Mapping {
