@@ -7,4 +7,8 @@ export const DEVICE_MODEL_ERRORS = {
   'disk-block-size-invalid': 'The file behind a disk cannot be read in blocks as small as was asked for.',
   'disk-in-use': 'Another program has the image open as a disk, and two of them would destroy it.',
   'disk-stuck': 'The disk did not end its requests within the time that the end of a queue waits for it.',
+  'pci-bar-invalid':
+    'A BAR of a PCI function has a size that is no power of two, or stands where another does (PCIe 6.0 §7.5.1.2.1).',
+  'pci-capability-misplaced':
+    'A capability of a PCI function does not fit where it is to stand, or lacks one that it needs (PCIe 6.0 §7.5, §7.6).',
 } as const satisfies ErrorCatalogue;

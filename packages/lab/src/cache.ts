@@ -62,6 +62,7 @@ export async function openCache(say: (line: string) => void = () => {}): Promise
 
 /** Makes sure that the peers are there. Codes: `lab-cache`. */
 export async function openPeers(cache: Cache, say: (line: string) => void = () => {}): Promise<Result<void>> {
+  if (existsSync(join(cache.peers, '.complete'))) return ok(undefined);
   const fetched = await debianCache('peers', say);
   return fetched.ok ? ok(undefined) : fetched;
 }

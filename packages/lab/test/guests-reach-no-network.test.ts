@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { CMDLINE, HOTPLUG_BACKENDS, HOTPLUGS, labParts, MEMORY } from '../src/machine.ts';
 import { qemuWords } from '../src/qemu.ts';
 
-const cache = { folder: '/cache', tools: '/cache/tools' };
+const cache = { folder: '/cache', tools: '/cache/tools', peers: '/none' };
 const words = qemuWords(
   cache,
   {
