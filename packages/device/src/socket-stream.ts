@@ -1,5 +1,5 @@
 /** A connected Unix socket as a `HostStream`. */
-import { READABLE, type Reactor, type Watch, WRITABLE } from '@airlock/transport/reactor.ts';
+import type { Reactor, Watch } from '@airlock/transport/reactor.ts';
 import type { SystemCalls } from '@airlock/transport/system-calls.ts';
 import { receive, send } from '@airlock/transport/unix-socket.ts';
 import { type HostStream, STREAM_END, STREAM_FAILED } from './host-stream.ts';
@@ -30,15 +30,9 @@ export function socketStream(calls: SystemCalls, reactor: Pick<Reactor, 'watch'>
     wait(events, ready) {
       call = ready;
       if (closed) return;
-      if ((events & (READABLE | WRITABLE)) === 0) {
-        // Not only paused: a peer that hung up would be told of for ever.
-        watch?.close();
-        watch = null;
-      } else if (watch === null) {
-        watch = reactor.watch(fd, events, (found) => call(found));
-      } else {
-        watch.setEvents(events);
-      }
+      // A watch for nothing still tells, once, that the peer hung up.
+      if (watch !== null) watch.setEvents(events);
+      else if (events !== 0) watch = reactor.watch(fd, events, (found) => call(found));
     },
     close() {
       if (closed) return;

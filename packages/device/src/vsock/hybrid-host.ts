@@ -21,10 +21,11 @@ const UNDECIDED_LIMIT = 64;
 const DECISION_LIMIT_MS = 5000;
 /** `CONNECT 4294967295\r\n` and what follows it at once. */
 const LINE_LIMIT = 256;
-const LINE = /^CONNECT ([0-9]{1,10})\r?$/;
+const LINE = /^CONNECT ([0-9]{1,10})$/;
 /** VMADDR_PORT_ANY: no port. */
 const ANY_PORT = 0xffffffff;
 const LINE_FEED = 0x0a;
+const CARRIAGE_RETURN = 0x0d;
 
 /**
  * Listens on the path. Later connections are made relative to its folder, which is held open: no other path is needed
@@ -112,7 +113,8 @@ class HybridHost implements HostSide {
   }
 
   private decide(stream: HostStream, line: Uint8Array, rest: Uint8Array): void {
-    const port = Number(LINE.exec(asciiText(line))?.[1] ?? Number.NaN);
+    const words = line.at(-1) === CARRIAGE_RETURN ? line.subarray(0, -1) : line;
+    const port = Number(LINE.exec(asciiText(words))?.[1] ?? Number.NaN);
     if (!(port < ANY_PORT) || this.call === null) {
       this.dismiss(stream);
       return;
