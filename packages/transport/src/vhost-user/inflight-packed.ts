@@ -1,0 +1,460 @@
+/** A packed queue that writes down what is in flight. vhost-user "Inflight I/O tracking", QueueRegionPacked. */
+import { fail, ok, type Problem, type Result } from '@airlock/core/result.ts';
+import { READ } from '@airlock/virtio/memory/region.ts';
+import { type AddressSpace, DENIED, MISSING } from '@airlock/virtio/memory/space.ts';
+import { APPEND_CODES, APPENDED, type Chain, UNTRANSLATED_BUFFER } from '@airlock/virtio/ring/chain.ts';
+import { copyTable } from '@airlock/virtio/ring/indirect-table.ts';
+import { AVAIL, DESCRIPTOR_SIZE, INDIRECT, type RingArea, USED, WRITES } from '@airlock/virtio/ring/layout.ts';
+import type { PackedDevice } from '@airlock/virtio/ring/packed-device.ts';
+import {
+  BROKEN,
+  type DevicePosition,
+  DONE,
+  MALFORMED,
+  type RingFeatures,
+  ringProblem,
+  UNTRANSLATED,
+} from '@airlock/virtio/ring/queue.ts';
+import {
+  COUNT_AT,
+  INFLIGHT_VERSION,
+  type InflightPart,
+  PACKED_ENTRY,
+  PACKED_HEADER,
+  readCounter,
+  type TrackedQueue,
+  VERSION_AT,
+  writeCounter,
+} from './inflight-area.ts';
+
+const FREE_HEAD = 12;
+const OLD_FREE_HEAD = 14;
+const USED_AT = 16;
+const OLD_USED_AT = 18;
+const USED_WRAP = 20;
+const OLD_USED_WRAP = 21;
+/** Of an entry. */
+const INFLIGHT = 0;
+const NEXT = 2;
+const LAST = 4;
+const NUM = 6;
+const COUNTER = 8;
+const ID = 16;
+const FLAGS = 18;
+const LENGTH = 20;
+const ADDRESS = 24;
+
+/** Ends the private list of free entries. */
+const NO_ENTRY = 0xffff;
+
+interface Descriptor {
+  readonly address: number;
+  readonly length: number;
+  readonly flags: number;
+}
+
+/** A list of an earlier life: its buffer id and a copy of its descriptors. */
+interface Left {
+  readonly entry: number;
+  readonly id: number;
+  readonly counter: number;
+  readonly descriptors: readonly Descriptor[];
+}
+
+interface Found {
+  readonly left: readonly Left[];
+  /** Private: which entry follows which, among the free ones and within each list in flight. */
+  readonly next: Uint16Array;
+  readonly freeHead: number;
+  readonly position: DevicePosition;
+}
+
+/** Code: `vhost-user-inflight-invalid`. */
+function recover(part: InflightPart, size: number, ring: RingArea, position: DevicePosition): Result<Found> {
+  const { view, base } = part;
+  const entry = (at: number): number => base + PACKED_HEADER + at * PACKED_ENTRY;
+  if (view.getUint16(base + VERSION_AT, true) !== INFLIGHT_VERSION || view.getUint16(base + COUNT_AT, true) !== size) {
+    new Uint8Array(view.buffer, view.byteOffset + base, PACKED_HEADER + size * PACKED_ENTRY).fill(0);
+    view.setUint16(base + COUNT_AT, size, true);
+    for (const at of [USED_AT, OLD_USED_AT]) view.setUint16(base + at, position.used, true);
+    for (const at of [USED_WRAP, OLD_USED_WRAP]) view.setUint8(base + at, position.usedWrap ? 1 : 0);
+    for (let i = 0; i < size; i++) view.setUint16(entry(i) + NEXT, (i + 1) % size, true);
+    view.setUint16(base + VERSION_AT, INFLIGHT_VERSION, true);
+  }
+  const oldUsed = view.getUint16(base + OLD_USED_AT, true);
+  if (oldUsed >= size) return invalid(`used position ${oldUsed} of ${size}`);
+  if (
+    view.getUint16(base + USED_AT, true) !== oldUsed ||
+    view.getUint8(base + USED_WRAP) !== view.getUint8(base + OLD_USED_WRAP)
+  ) {
+    // A batch was under way. Did the driver get to see it?
+    const flags = ring.view.getUint16(ring.base + oldUsed * DESCRIPTOR_SIZE + 14, true);
+    const wrap = view.getUint8(base + OLD_USED_WRAP) === 1;
+    const untouched = ((flags & AVAIL) !== 0) === wrap && ((flags & USED) !== 0) !== wrap;
+    if (!untouched) {
+      view.setUint16(base + OLD_FREE_HEAD, view.getUint16(base + FREE_HEAD, true), true);
+      view.setUint16(base + OLD_USED_AT, view.getUint16(base + USED_AT, true), true);
+      view.setUint8(base + OLD_USED_WRAP, view.getUint8(base + USED_WRAP));
+    }
+  }
+  const used = view.getUint16(base + OLD_USED_AT, true);
+  const usedWrap = view.getUint8(base + OLD_USED_WRAP) === 1;
+  if (used >= size) return invalid(`used position ${used} of ${size}`);
+
+  // Whatever is on the free list is not in flight. With every entry in flight the list is empty, and its head any of them.
+  const busy = countInflight(view, entry, size);
+  let at = view.getUint16(base + OLD_FREE_HEAD, true);
+  const free = new Uint8Array(size);
+  for (let i = 0; i < size - busy.descriptors && at < size && free[at] === 0; i++) {
+    free[at] = 1;
+    view.setUint8(entry(at) + INFLIGHT, 0);
+    at = view.getUint16(entry(at) + NEXT, true);
+  }
+  return collect(part, size, free, used, usedWrap);
+}
+
+function countInflight(view: DataView, entry: (at: number) => number, size: number): { readonly descriptors: number } {
+  let descriptors = 0;
+  for (let i = 0; i < size; i++) {
+    if (view.getUint8(entry(i) + INFLIGHT) === 1) descriptors += view.getUint16(entry(i) + NUM, true);
+  }
+  return { descriptors };
+}
+
+/** Reads the lists that are in flight, and makes the free list new from the entries of none of them. */
+function collect(part: InflightPart, size: number, free: Uint8Array, used: number, usedWrap: boolean): Result<Found> {
+  const { view, base } = part;
+  const entry = (at: number): number => base + PACKED_HEADER + at * PACKED_ENTRY;
+  const taken = new Uint8Array(size);
+  const ids = new Uint8Array(size);
+  const next = new Uint16Array(size).fill(NO_ENTRY);
+  const left: Left[] = [];
+  let places = 0;
+  for (let head = 0; head < size; head++) {
+    if (free[head] === 1 || view.getUint8(entry(head) + INFLIGHT) !== 1) continue;
+    const count = view.getUint16(entry(head) + NUM, true);
+    places += count;
+    if (count < 1 || places > size) return invalid(`entry ${head} holds ${count} descriptors`);
+    const descriptors: Descriptor[] = [];
+    let id = 0;
+    let at = head;
+    for (let i = 0; i < count; i++) {
+      if (at >= size || taken[at] === 1 || free[at] === 1) return invalid(`the list of entry ${head} leads astray`);
+      taken[at] = 1;
+      const place = entry(at);
+      const low = view.getUint32(place + ADDRESS, true);
+      const address = view.getUint32(place + ADDRESS + 4, true) * 2 ** 32 + low;
+      const length = view.getUint32(place + LENGTH, true);
+      descriptors.push({ address, length, flags: view.getUint16(place + FLAGS, true) });
+      id = view.getUint16(place + ID, true);
+      const following = view.getUint16(place + NEXT, true);
+      if (i + 1 < count) next[at] = following;
+      at = following;
+    }
+    if (id >= size || ids[id] === 1) return invalid(`buffer id ${id} of entry ${head}`);
+    ids[id] = 1;
+    left.push({ entry: head, id, counter: readCounter(view, entry(head) + COUNTER), descriptors });
+  }
+  left.sort((a, b) => a.counter - b.counter);
+  let freeHead = NO_ENTRY;
+  for (let i = size - 1; i >= 0; i--) {
+    if (taken[i] === 1) continue;
+    view.setUint8(entry(i) + INFLIGHT, 0);
+    next[i] = freeHead;
+    view.setUint16(entry(i) + NEXT, freeHead === NO_ENTRY ? i : freeHead, true);
+    freeHead = i;
+  }
+  for (const field of [FREE_HEAD, OLD_FREE_HEAD])
+    view.setUint16(base + field, freeHead === NO_ENTRY ? 0 : freeHead, true);
+  view.setUint16(base + USED_AT, used, true);
+  view.setUint8(base + USED_WRAP, usedWrap ? 1 : 0);
+  const end = used + places;
+  const avail = end % size;
+  const availWrap = end >= size ? !usedWrap : usedWrap;
+  return ok({ left, next, freeHead, position: { avail, availWrap, used, usedWrap } });
+}
+
+function invalid(text: string): Result<never> {
+  return fail('vhost-user-inflight-invalid', text);
+}
+
+export class PackedInflight implements TrackedQueue {
+  readonly size: number;
+  private readonly inner: PackedDevice;
+  private readonly part: InflightPart;
+  private readonly ring: RingArea;
+  private readonly space: AddressSpace;
+  private readonly features: RingFeatures;
+  private readonly scratch: DataView;
+  private readonly left: readonly Left[];
+  private resumed = 0;
+  private counter: number;
+  private ownRefusal: Problem | null = null;
+  private ownViolation: Problem | null = null;
+  private readonly next: Uint16Array;
+  private freeHead: number;
+  private used: number;
+  private usedWrap: boolean;
+  /** By buffer id: first and last entry, and how many. */
+  private readonly firstOf: Uint16Array;
+  private readonly lastOf: Uint16Array;
+  private readonly countOf: Uint16Array;
+  private readonly batch: Uint16Array;
+  private batchCount = 0;
+  private readonly line: number[] | null;
+  private readonly done: Uint8Array;
+
+  private constructor(
+    inner: PackedDevice,
+    part: InflightPart,
+    ring: RingArea,
+    space: AddressSpace,
+    features: RingFeatures,
+    chainLimit: number,
+    found: Found,
+  ) {
+    this.inner = inner;
+    this.size = inner.size;
+    this.part = part;
+    this.ring = ring;
+    this.space = space;
+    this.features = features;
+    this.scratch = new DataView(new ArrayBuffer(chainLimit * DESCRIPTOR_SIZE));
+    this.left = found.left;
+    const last = found.left.at(-1)?.counter ?? 0;
+    this.counter = last < Number.MAX_SAFE_INTEGER / 2 ? last + 1 : 0;
+    this.next = found.next;
+    this.freeHead = found.freeHead;
+    this.used = found.position.used;
+    this.usedWrap = found.position.usedWrap;
+    this.firstOf = new Uint16Array(inner.size);
+    this.lastOf = new Uint16Array(inner.size);
+    this.countOf = new Uint16Array(inner.size);
+    this.batch = new Uint16Array(inner.size);
+    this.line = features.inOrder ? [] : null;
+    this.done = new Uint8Array(inner.size);
+  }
+
+  /**
+   * Continues where the part says that an earlier life ended; a part that was never used begins at `position`. `ring` is
+   * the descriptor ring, `space` what descriptors translate through. Codes: `vhost-user-inflight-invalid`,
+   * `queue-state-invalid`.
+   */
+  static start(
+    inner: PackedDevice,
+    part: InflightPart,
+    ring: RingArea,
+    space: AddressSpace,
+    features: RingFeatures,
+    chainLimit: number,
+    position: DevicePosition,
+  ): Result<PackedInflight> {
+    const found = recover(part, inner.size, ring, position);
+    if (!found.ok) return found;
+    const wrong = inner.restore(found.value.position);
+    if (wrong !== null) return { ok: false, error: wrong };
+    return ok(new PackedInflight(inner, part, ring, space, features, chainLimit, found.value));
+  }
+
+  get resuming(): number {
+    return this.left.length - this.resumed;
+  }
+
+  get inFlight(): number {
+    return this.inner.inFlight;
+  }
+
+  get violation(): Problem | null {
+    return this.ownViolation ?? this.inner.violation;
+  }
+
+  get refusal(): Problem | null {
+    return this.ownRefusal ?? this.inner.refusal;
+  }
+
+  get malformed(): number {
+    return this.inner.malformed;
+  }
+
+  take(chain: Chain): number {
+    if (this.ownViolation !== null) return BROKEN;
+    const waiting = this.left[this.resumed];
+    if (waiting !== undefined) return this.resume(waiting, chain);
+    const before = this.inner.position();
+    const outcome = this.inner.take(chain);
+    if (outcome !== DONE && outcome !== MALFORMED) return outcome;
+    this.ownRefusal = null;
+    const after = this.inner.position();
+    const count = after.avail - before.avail + (after.availWrap === before.availWrap ? 0 : this.size);
+    this.enter(chain.id, before.avail, count);
+    if (outcome === MALFORMED) this.leave(chain.id);
+    return outcome;
+  }
+
+  /** Writes a list down: all of it, then that it is in flight, then that its entries are not free. */
+  private enter(id: number, place: number, count: number): void {
+    const { view, base } = this.part;
+    const entries = base + PACKED_HEADER;
+    const first = this.freeHead;
+    let at = first;
+    let last = first;
+    for (let i = 0; i < count && at !== NO_ENTRY; i++) {
+      const from = this.ring.base + ((place + i) % this.size) * DESCRIPTOR_SIZE;
+      const to = entries + at * PACKED_ENTRY;
+      view.setUint32(to + ADDRESS, this.ring.view.getUint32(from, true), true);
+      view.setUint32(to + ADDRESS + 4, this.ring.view.getUint32(from + 4, true), true);
+      view.setUint32(to + LENGTH, this.ring.view.getUint32(from + 8, true), true);
+      // The id that the queue has seen, not what stands in the ring by now.
+      view.setUint16(to + ID, id, true);
+      view.setUint16(to + FLAGS, this.ring.view.getUint16(from + 14, true), true);
+      last = at;
+      at = this.next[at] as number;
+    }
+    const head = entries + first * PACKED_ENTRY;
+    view.setUint16(head + NUM, count, true);
+    view.setUint16(head + LAST, last, true);
+    writeCounter(view, head + COUNTER, this.counter++);
+    view.setUint8(head + INFLIGHT, 1);
+    this.freeHead = at;
+    const free = at === NO_ENTRY ? 0 : at;
+    view.setUint16(base + FREE_HEAD, free, true);
+    view.setUint16(base + OLD_FREE_HEAD, free, true);
+    this.firstOf[id] = first;
+    this.lastOf[id] = last;
+    this.countOf[id] = count;
+    this.line?.push(id);
+    this.done[id] = 0;
+  }
+
+  private resume(left: Left, chain: Chain): number {
+    const fault = this.fill(left, chain);
+    if (fault === UNTRANSLATED_BUFFER) return UNTRANSLATED;
+    const count = left.descriptors.length;
+    if (!this.inner.resume(left.id, count, fault === APPENDED ? chain.writableBytes : 0)) {
+      this.ownViolation = ringProblem(
+        'queue-state-invalid',
+        `list ${left.id} of ${count} does not fit what was in flight`,
+      );
+      return BROKEN;
+    }
+    this.resumed++;
+    const { id } = left;
+    this.firstOf[id] = left.entry;
+    this.countOf[id] = count;
+    let last = left.entry;
+    for (let i = 1; i < count; i++) last = this.next[last] as number;
+    this.lastOf[id] = last;
+    this.line?.push(id);
+    this.done[id] = 0;
+    if (fault === APPENDED) return DONE;
+    this.ownRefusal = ringProblem(APPEND_CODES[fault] ?? 'indirect-length-invalid', `list ${id} of an earlier life`);
+    this.inner.give(id, 0);
+    this.leave(id);
+    return MALFORMED;
+  }
+
+  /** Returns as `Chain.append`, or -1 for what an indirect table must not be. */
+  private fill({ id, descriptors }: Left, chain: Chain): number {
+    chain.begin(id);
+    for (const { address, length, flags } of descriptors) {
+      if ((flags & INDIRECT) === 0) {
+        const fault = chain.append(this.space, address, length, (flags & WRITES) !== 0);
+        if (fault !== APPENDED) return fault;
+        continue;
+      }
+      const count = length / DESCRIPTOR_SIZE;
+      const fits = count >= 1 && count * DESCRIPTOR_SIZE <= this.scratch.byteLength && Number.isInteger(count);
+      if (!this.features.indirect || descriptors.length > 1 || !fits) return -1;
+      const run = this.space.translate(address, READ);
+      if (run <= 0) return run === MISSING ? UNTRANSLATED_BUFFER : run === DENIED ? 6 : 4;
+      const copied = copyTable(this.space, address, length, this.scratch);
+      if (copied !== APPENDED) return copied;
+      for (let i = 0; i < count; i++) {
+        const at = i * DESCRIPTOR_SIZE;
+        const to = this.scratch.getUint32(at + 4, true) * 2 ** 32 + this.scratch.getUint32(at, true);
+        const writable = (this.scratch.getUint16(at + 14, true) & WRITES) !== 0;
+        const fault = chain.append(this.space, to, this.scratch.getUint32(at + 8, true), writable);
+        if (fault !== APPENDED) return fault;
+      }
+    }
+    return APPENDED;
+  }
+
+  private leave(id: number): void {
+    if (this.line !== null) this.done[id] = 1;
+    else this.batch[this.batchCount++] = id;
+  }
+
+  give(id: number, written: number): boolean {
+    if (!this.inner.give(id, written)) return false;
+    this.leave(id);
+    return true;
+  }
+
+  publish(): void {
+    const { line, batch } = this;
+    if (line !== null) {
+      while (line.length > 0 && this.done[line[0] as number] === 1) batch[this.batchCount++] = line.shift() as number;
+      for (let i = 0; i < this.batchCount; i++) this.done[batch[i] as number] = 0;
+    }
+    const count = this.batchCount;
+    if (count === 0) {
+      this.inner.publish();
+      return;
+    }
+    const { view, base } = this.part;
+    const entries = base + PACKED_HEADER;
+    for (let i = 0; i < count; i++) {
+      const id = batch[i] as number;
+      const last = this.lastOf[id] as number;
+      this.next[last] = this.freeHead;
+      view.setUint16(entries + last * PACKED_ENTRY + NEXT, this.freeHead === NO_ENTRY ? last : this.freeHead, true);
+      this.freeHead = this.firstOf[id] as number;
+      this.used += this.countOf[id] as number;
+      if (this.used >= this.size) {
+        this.used -= this.size;
+        this.usedWrap = !this.usedWrap;
+      }
+    }
+    view.setUint16(base + FREE_HEAD, this.freeHead, true);
+    view.setUint16(base + USED_AT, this.used, true);
+    view.setUint8(base + USED_WRAP, this.usedWrap ? 1 : 0);
+    this.inner.publish();
+    for (let i = 0; i < count; i++) {
+      view.setUint8(entries + (this.firstOf[batch[i] as number] as number) * PACKED_ENTRY + INFLIGHT, 0);
+    }
+    view.setUint16(base + OLD_FREE_HEAD, this.freeHead, true);
+    view.setUint16(base + OLD_USED_AT, this.used, true);
+    view.setUint8(base + OLD_USED_WRAP, this.usedWrap ? 1 : 0);
+    this.batchCount = 0;
+  }
+
+  shouldNotify(): boolean {
+    return this.inner.shouldNotify();
+  }
+
+  suppressNotifications(): void {
+    this.inner.suppressNotifications();
+  }
+
+  requestNotifications(): boolean {
+    const there = this.inner.requestNotifications();
+    return there || (this.resuming > 0 && this.violation === null);
+  }
+
+  position(): DevicePosition {
+    return this.inner.position();
+  }
+
+  restore(position: DevicePosition): Problem | null {
+    return this.inner.restore(position);
+  }
+
+  reset(): void {
+    this.inner.reset();
+    this.resumed = this.left.length;
+    this.batchCount = 0;
+    if (this.line !== null) this.line.length = 0;
+    this.done.fill(0);
+  }
+}
