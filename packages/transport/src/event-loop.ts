@@ -208,7 +208,6 @@ export function createReactor(calls: LoopCalls, options: ReactorOptions = {}): R
       if (sleeping) looking = false;
       const called = stopping ? 0 : runTimers(now);
       if (count > 0 || called > 0) lastWork = now;
-      else if (looking) calls.schedYield();
     }
     return ok(undefined);
   }

@@ -3,7 +3,8 @@
  * little longer pays when work comes soon, and steals a core when it does not. As the kernel does it for halted virtual
  * CPUs (halt polling): the budget grows when work came shortly after we fell asleep, and shrinks when it came late. And
  * one thing more: where looking never finds anything although work comes soon after, the other side probably waits for
- * the very core that we look on; then looking stops for a time that doubles.
+ * the very core that we look on; then looking stops for a time that doubles. (Yielding the core while looking was tried:
+ * beside a peer that never sleeps it costs that peer's whole time slice, 4 ms.)
  *
  * All times are milliseconds, with fractions.
  */

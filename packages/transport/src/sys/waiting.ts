@@ -10,8 +10,6 @@ export interface WaitCalls {
   epollWait(epoll: number, events: number, count: number, timeout: number): number;
   /** `descriptors` is the address of `count` struct pollfd. */
   poll(descriptors: number, count: number, timeout: number): number;
-  /** Lets another thread that waits for this core go first. */
-  schedYield(): number;
 }
 
 export const EFD_NONBLOCK = 0o4000;
@@ -36,6 +34,5 @@ export function waitCalls(libc: Libc): WaitCalls {
     epollControl: libc.func('int epoll_ctl(int, int, int, uintptr_t)'),
     epollWait: libc.func('int epoll_wait(int, uintptr_t, int, int)'),
     poll: libc.func('int poll(uintptr_t, uint64_t, int)'),
-    schedYield: libc.func('int sched_yield()'),
   };
 }
