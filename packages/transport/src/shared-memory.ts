@@ -1,7 +1,8 @@
 /**
  * Memory that two processes share: memfd_create(2), sealed so that neither can pull it from under the other. A page that
  * a file no longer has kills whoever touches it (SIGBUS), so memory of a peer is mapped only where its seals forbid to
- * shrink it; there is no option to map it anyway. (What remains: a peer whose memory is huge pages can punch holes in it
+ * shrink it. Who must work with a front-end that does not seal (libblkio, DPDK) asks for that by `unsealed` and lives with
+ * a peer that can end this process: only a process that serves this one peer, and nothing else, may. (What remains: a peer whose memory is huge pages can punch holes in it
  * and use up the machine's pool of them.)
  *
  * Unmapping is the dangerous half. The engine is not told that memory goes away: a view that somebody kept would reach
@@ -53,6 +54,8 @@ export interface MappingRequest {
   readonly length: number;
   /** Without it a write through the view kills the process: for memory that this process only looks at. */
   readonly writable: boolean;
+  /** Maps memory that its owner can shrink, or that is no memfd: its owner can then end this process (SIGBUS). */
+  readonly unsealed?: boolean;
 }
 
 /**
@@ -85,9 +88,9 @@ export function createSharedMemory(
  * Codes: `memory-not-sealed`, `memory-size-invalid` (not within the file), `system-call-failed`.
  */
 export function mapSharedMemory(calls: SharedCalls, fd: number, request: MappingRequest): Result<Mapping> {
-  const { name, offset, length, writable } = request;
+  const { name, offset, length, writable, unsealed = false } = request;
   const seals = calls.fcntl(fd, F_GET_SEALS, 0);
-  if (seals < 0 || (seals & F_SEAL_SHRINK) === 0) {
+  if (!unsealed && (seals < 0 || (seals & F_SEAL_SHRINK) === 0)) {
     const what = seals < 0 ? 'no memfd' : 'a memfd that its owner can shrink';
     return fail('memory-not-sealed', `${name}: ${what} (F_SEAL_SHRINK is missing)`, {
       hint: 'QEMU: -object memory-backend-memfd,share=on (its seal=on is the default), not memory-backend-file or -ram',

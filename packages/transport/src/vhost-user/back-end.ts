@@ -22,6 +22,11 @@ export interface BackEndOptions {
   readonly reactor: Reactor;
   readonly device: ServedDevice;
   readonly report: (event: BackEndEvent) => void;
+  /**
+   * Take memory that the front-end can shrink while it is in use: libblkio and DPDK do not seal theirs. Such a front-end
+   * can end this process (SIGBUS), so it must be a process for this device alone. Refused when absent.
+   */
+  readonly unsealedMemory?: boolean;
 }
 
 export interface BackEnd {
@@ -87,6 +92,7 @@ function openSession(options: BackEndOptions, fd: number, ended: () => void): Se
       calls,
       reactor,
       device,
+      unsealedMemory: options.unsealedMemory ?? false,
       report: (problem) => report({ kind: 'problem', problem }),
       ended: (why) => {
         report({ kind: 'disconnected', why });

@@ -21,10 +21,13 @@ export class MappedMemory {
   readonly memory: GuestMemory = emptyGuestMemory();
   private readonly calls: SystemCalls;
   private readonly slots: Slot[] = [];
+  private readonly unsealed: boolean;
   private named = 0;
 
-  constructor(calls: SystemCalls) {
+  /** `unsealed`: takes memory that the front-end can shrink, see `mapSharedMemory`. */
+  constructor(calls: SystemCalls, unsealed = false) {
     this.calls = calls;
+    this.unsealed = unsealed;
   }
 
   get size(): number {
@@ -44,6 +47,7 @@ export class MappedMemory {
       offset: entry.offset,
       length: entry.size,
       writable: true,
+      unsealed: this.unsealed,
     });
     if (!mapping.ok) return mapping;
     const { guestAddress, userAddress, size } = entry;

@@ -64,6 +64,8 @@ export interface RequestsOwner {
   readonly reactor: Reactor;
   readonly device: ServedDevice;
   readonly report: (problem: Problem) => void;
+  /** Take memory that the front-end can shrink; it can then end this process. */
+  readonly unsealedMemory: boolean;
 }
 
 type PayloadOf<F extends Form> = Extract<Payload, { readonly form: F }>;
@@ -77,6 +79,7 @@ export class Requests {
   readonly calls: SystemCalls;
   readonly reactor: Reactor;
   readonly report: (problem: Problem) => void;
+  readonly unsealedMemory: boolean;
   readonly inflight: InflightMemory;
   features: Features | null = null;
   status = 0;
@@ -86,6 +89,7 @@ export class Requests {
     this.reactor = owner.reactor;
     this.device = owner.device;
     this.report = owner.report;
+    this.unsealedMemory = owner.unsealedMemory;
     this.inflight = new InflightMemory(owner.calls);
     this.queues = new ServedQueues({
       ...owner,
@@ -373,7 +377,7 @@ function setStatus(requests: Requests, [low, high]: Words): Result<Answer> {
 /** All regions are mapped before anything changes; then queues stop, the table changes, and they go on. */
 function setMemTable(requests: Requests, regions: readonly RegionEntry[], descriptors: Descriptors): Result<Answer> {
   const { queues } = requests;
-  const next = new MappedMemory(requests.calls);
+  const next = new MappedMemory(requests.calls, requests.unsealedMemory);
   for (const [i, region] of regions.entries()) {
     const fd = descriptors.take(i);
     const added = next.add(region, fd);

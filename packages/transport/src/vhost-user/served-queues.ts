@@ -30,6 +30,8 @@ export interface QueueOwner {
   readonly device: ServedDevice;
   /** Something that whoever runs the back-end may want to know; the device goes on. */
   readonly report: (problem: Problem) => void;
+  /** Take memory that the front-end can shrink; it can then end this process. */
+  readonly unsealedMemory: boolean;
   readonly inflight: (index: number, size: number, packed: boolean) => Result<InflightPart | null>;
 }
 
@@ -54,7 +56,7 @@ export class ServedQueues implements Poller {
     this.owner = owner;
     this.device = owner.device;
     this.vrings = owner.device.queueSizes.map((_, index) => new Vring(owner.calls, index));
-    this.memory = new MappedMemory(owner.calls);
+    this.memory = new MappedMemory(owner.calls, owner.unsealedMemory);
   }
 
   get active(): boolean {
