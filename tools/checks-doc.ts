@@ -15,6 +15,10 @@ const TITLES: Readonly<Record<string, string>> = {
   cca: 'Arm CCA',
   tpm: 'TPM 2.0',
   azure: 'Azure’s virtual TPM',
+  spdm: 'Devices that speak SPDM',
+  cma: 'PCI functions and their certificates',
+  measurement: 'Measurements of devices',
+  tdisp: 'TDISP interfaces',
 };
 
 export function renderChecks(): string {

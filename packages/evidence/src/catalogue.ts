@@ -224,10 +224,20 @@ const ENTRIES = {
     hint: 'one device is shown as several: ask each for evidence of its own',
   },
   'nvidia.reference': {
-    rule: 'Every measurement is one of NVIDIA’s reference values.',
+    rule: 'NVIDIA’s manifests (RIM) of the device’s driver and VBIOS were given; of a switch that of its BIOS.',
     reference: 'NVIDIA RIM; TCG Reference Integrity Manifest',
-    hint: 'genuine devices run any firmware: compare the measurements elsewhere before you allow this',
+    hint: 'genuine devices run any firmware: fetch the manifests from NVIDIA’s RIM service and give them as files, or with --collateral DIR',
     waivable: true,
+  },
+  'nvidia.rim.signature': {
+    rule: 'The manifest is signed as a whole (XMLDSig, canonical XML 1.1) by its signer, whose chain leads to NVIDIA’s root of manifests.',
+    reference: 'W3C XMLDSig 1.1; NVIDIA RIM',
+    hint: 'the manifest was altered: fetch it anew',
+  },
+  'nvidia.measurement': {
+    rule: 'Every measurement that a manifest lists as active has one of the values that it lists.',
+    reference: 'NVIDIA RIM, Payload; DSP0274 1.1.2 §10.11.1',
+    hint: 'the device runs firmware or a driver that NVIDIA did not publish under this version, or is configured in another way',
   },
 
   'cca.platform-signature': {
@@ -282,6 +292,124 @@ const ENTRIES = {
     rule: 'REPORT_DATA of the SNP or TDX report is the digest of the runtime data, which holds the TPM’s key.',
     reference: 'Azure HCL report, HclRuntimeClaims',
     hint: 'the runtime data was altered, or belongs to another VM',
+  },
+
+  'spdm.root-digest': {
+    rule: 'The root digest in front of a slot’s chain is that of the root that the chain leads to.',
+    reference: 'DSP0274 1.3, Certificate chain format, RootHash',
+    hint: 'the chain was put together from parts of different slots or devices',
+  },
+  'spdm.chain-order': {
+    rule: 'A slot’s chain goes from the root to the leaf, each certificate issued by the one before it.',
+    reference: 'DSP0274 1.3, Certificate chain format, Certificates',
+  },
+  'spdm.leaf-key': {
+    rule: 'The leaf certificate’s key is of the algorithm that was negotiated.',
+    reference: 'DSP0274 1.3, Leaf certificate, subject public key info',
+  },
+  'spdm.leaf-usage': {
+    rule: 'The leaf certificate is no authority and its key may make digital signatures.',
+    reference: 'DSP0274 1.3, Leaf certificate, key usage and basic constraints',
+  },
+  'spdm.leaf-purpose': {
+    rule: 'The leaf certificate’s extended key usage permits a responder to authenticate with it.',
+    reference: 'DSP0274 1.3, Leaf certificate, id-DMTF-eku-responder-auth',
+    hint: 'the certificate is for something else than the identity of a device',
+  },
+  'spdm.hardware-identity': {
+    rule: 'The hardware identity stands where the chain’s model has it: in the leaf of a device chain, above an alias leaf.',
+    reference: 'DSP0274 1.3, Identity provisioning, id-DMTF-hardware-identity',
+  },
+  'spdm.challenge': {
+    rule: 'The device signed the challenge: CHALLENGE_AUTH verifies over everything that was exchanged.',
+    reference: 'DSP0274 1.3 §10.9',
+    hint: 'the answer was altered or replayed, or the device does not have the key of its certificate',
+  },
+  'spdm.measurements': {
+    rule: 'The device signed its measurements, with the nonce of this request.',
+    reference: 'DSP0274 1.3 §10.11',
+    hint: 'the measurements were altered, are older than the request, or come from another device',
+  },
+  'cma.name': {
+    rule: 'The leaf certificate names the PCI function that it is for.',
+    reference: 'PCIe 6.1 §6.31.3, Subject Alternative Name',
+    hint: 'without such a name a genuine device of the same maker can stand in for this one',
+    waivable: true,
+  },
+  'cma.function': {
+    rule: 'The PCI function that the leaf certificate names is the one that was asked.',
+    reference: 'PCIe 6.1 §6.31.3, Subject Alternative Name',
+    hint: 'the answer came from another device, or the function shows other ids than it has',
+  },
+  'measurement.value': {
+    rule: 'A measurement has one of its reference values.',
+    reference: 'RFC 9334 §8.3, reference values',
+    hint: 'the device runs other firmware or another configuration than the reference describes',
+  },
+  'measurement.present': {
+    rule: 'Every measurement that has a reference value was reported.',
+    reference: 'RFC 9334 §8.3, reference values',
+    hint: 'the device left out what it should have measured',
+  },
+  'measurement.listed': {
+    rule: 'Every measurement that was reported has a reference value.',
+    reference: 'RFC 9334 §8.3, reference values',
+    hint: 'nobody vouches for this measurement: add its reference value, or say that others may stand there',
+    waivable: true,
+  },
+  'measurement.references-used': {
+    rule: 'Every reference value was compared with something.',
+    reference: 'docs/evidence.md, Reference values of devices',
+    hint: 'the reference values are perhaps those of another device',
+  },
+  'measurement.device-mode': {
+    rule: 'The device is in its normal mode and nobody debugs it.',
+    reference: 'DSP0274 1.3 §10.11.1, device mode field of a measurement block',
+    hint: 'who debugs the device reads what it is given',
+    waivable: true,
+  },
+  'tdisp.ranges': {
+    rule: 'Each range of the interface report lies within one memory BAR of the function.',
+    reference: 'PCIe 6.1 §11.3.11, MMIO_RANGE',
+    hint: 'the host moved the function’s registers elsewhere, or reports another function',
+  },
+  'tdisp.overlap': {
+    rule: 'No two ranges of the interface report share a page.',
+    reference: 'PCIe 6.1 §11.3.11, MMIO_RANGE',
+  },
+  'tdisp.coverage': {
+    rule: 'Every page of the function’s memory BARs is in the interface report.',
+    reference: 'PCIe 6.1 §11.3.11, MMIO_RANGE',
+    hint: 'a driver must not use pages outside the report for anything secret',
+    waivable: true,
+  },
+  'tdisp.non-tee': {
+    rule: 'No range is open to accesses from outside the confidential VM.',
+    reference: 'PCIe 6.1 §11.3.11, IS_NON_TEE_MEM',
+    hint: 'the host can read and write these registers while the device runs',
+    waivable: true,
+  },
+  'tdisp.msix': {
+    rule: 'MSI-X table and PBA lie in ranges that are marked as such, and nothing else does.',
+    reference: 'PCIe 6.1 §11.3.11, MSI-X table and PBA attributes, MSI_X_MESSAGE_CONTROL',
+  },
+  'tdisp.registers': {
+    rule: 'LNR and TPH control of the report are those of the function.',
+    reference: 'PCIe 6.1 §11.3.11, LNR_CONTROL, TPH_CONTROL',
+  },
+  'tdisp.features': {
+    rule: 'The report announces only what the function has: PASID, ATS, page requests.',
+    reference: 'PCIe 6.1 §11.3.11, INTERFACE_INFO',
+  },
+  'tdisp.no-update': {
+    rule: 'The device’s firmware cannot be changed while the interface is locked.',
+    reference: 'PCIe 6.1 §11.3.8, NO_FW_UPDATE',
+    hint: 'firmware that is changed after the measurement was never measured',
+    waivable: true,
+  },
+  'tdisp.config': {
+    rule: 'The function’s configuration is the same after the lock as before.',
+    reference: 'PCIe 6.1 §11.2.6, configuration that the lock holds',
   },
 } as const satisfies Readonly<Record<string, CheckEntry>>;
 

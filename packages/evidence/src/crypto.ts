@@ -10,7 +10,12 @@ export type SignatureScheme =
   /** `raw` is r || s in big-endian, each as long as the curve; `der` is SEQUENCE { r, s }. */
   | { readonly kind: 'ecdsa'; readonly hash: Hash; readonly form: 'raw' | 'der' }
   | { readonly kind: 'rsa-pss'; readonly hash: Hash; readonly saltLength: number }
-  | { readonly kind: 'rsa-pkcs1'; readonly hash: Hash };
+  | { readonly kind: 'rsa-pkcs1'; readonly hash: Hash }
+  /** An algorithm that hashes by itself: `ed25519`, `ml-dsa-65`, `slh-dsa-sha2-128s`; without a context. */
+  | { readonly kind: 'pure'; readonly algorithm: string };
+
+/** Those that sign a digest which the scheme names. */
+export type HashedScheme = Exclude<SignatureScheme, { readonly kind: 'pure' }>;
 
 export type KeyKind = 'p256' | 'p384' | 'p521' | 'rsa' | 'other';
 

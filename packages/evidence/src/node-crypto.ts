@@ -111,8 +111,10 @@ function verifyWith(
   message: Uint8Array,
   signature: Uint8Array,
 ): boolean {
-  if ((kind === 'rsa') !== (scheme.kind !== 'ecdsa') || kind === 'other') return false;
   try {
+    if (scheme.kind === 'pure')
+      return key.asymmetricKeyType === scheme.algorithm && verify(null, message, key, signature);
+    if ((kind === 'rsa') !== (scheme.kind !== 'ecdsa') || kind === 'other') return false;
     switch (scheme.kind) {
       case 'ecdsa': {
         const der = scheme.form === 'raw' ? derSignature(signature, kind) : signature;

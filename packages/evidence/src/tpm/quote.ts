@@ -1,7 +1,7 @@
 /** TPM 2.0 quotes: TPMS_ATTEST and TPMT_SIGNATURE. TPM 2.0 Part 2 §10.12.8, §11.3.4. */
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { concat, u32le } from '../bytes.ts';
-import type { Hash, SignatureScheme } from '../crypto.ts';
+import type { Hash, HashedScheme } from '../crypto.ts';
 import { createTpmReader } from './reader.ts';
 
 export const TPM_GENERATED = 0xff544347;
@@ -83,7 +83,7 @@ export function readAttest(given: Uint8Array): Result<TpmAttest> {
 }
 
 export interface TpmSignature {
-  readonly scheme: SignatureScheme;
+  readonly scheme: HashedScheme;
   readonly bytes: Uint8Array;
 }
 
@@ -104,7 +104,7 @@ export function readTpmSignature(given: Uint8Array): Result<TpmSignature> {
   let signature: TpmSignature | null = null;
   if (algorithm === RSASSA || algorithm === RSAPSS) {
     const value = reader.sized(512);
-    const scheme: SignatureScheme =
+    const scheme: HashedScheme =
       algorithm === RSASSA
         ? { kind: 'rsa-pkcs1', hash: strong }
         : { kind: 'rsa-pss', hash: strong, saltLength: { sha1: 20, sha256: 32, sha384: 48, sha512: 64 }[strong] };

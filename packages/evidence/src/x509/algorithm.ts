@@ -11,6 +11,27 @@ const PLAIN: Readonly<Record<string, { readonly name: string; readonly scheme: S
   '1.2.840.113549.1.1.13': { name: 'sha512WithRSAEncryption', scheme: { kind: 'rsa-pkcs1', hash: 'sha512' } },
 };
 
+/** RFC 8410, RFC 9881 and RFC 9909: one identifier for key and signature, without parameters. */
+const PURE: Readonly<Record<string, string>> = {
+  '1.3.101.112': 'ed25519',
+  '1.3.101.113': 'ed448',
+  '2.16.840.1.101.3.4.3.17': 'ml-dsa-44',
+  '2.16.840.1.101.3.4.3.18': 'ml-dsa-65',
+  '2.16.840.1.101.3.4.3.19': 'ml-dsa-87',
+  '2.16.840.1.101.3.4.3.20': 'slh-dsa-sha2-128s',
+  '2.16.840.1.101.3.4.3.21': 'slh-dsa-sha2-128f',
+  '2.16.840.1.101.3.4.3.22': 'slh-dsa-sha2-192s',
+  '2.16.840.1.101.3.4.3.23': 'slh-dsa-sha2-192f',
+  '2.16.840.1.101.3.4.3.24': 'slh-dsa-sha2-256s',
+  '2.16.840.1.101.3.4.3.25': 'slh-dsa-sha2-256f',
+  '2.16.840.1.101.3.4.3.26': 'slh-dsa-shake-128s',
+  '2.16.840.1.101.3.4.3.27': 'slh-dsa-shake-128f',
+  '2.16.840.1.101.3.4.3.28': 'slh-dsa-shake-192s',
+  '2.16.840.1.101.3.4.3.29': 'slh-dsa-shake-192f',
+  '2.16.840.1.101.3.4.3.30': 'slh-dsa-shake-256s',
+  '2.16.840.1.101.3.4.3.31': 'slh-dsa-shake-256f',
+};
+
 const RSASSA_PSS = '1.2.840.113549.1.1.10';
 const MGF1 = '1.2.840.113549.1.1.8';
 const HASH_OIDS: Readonly<Record<string, Hash>> = {
@@ -32,6 +53,11 @@ export function readAlgorithm(outer: DerReader): Algorithm {
   const reader = outer.enter(TAG.sequence);
   const oid = reader.oid();
   if (oid === RSASSA_PSS) return readPss(reader);
+  const pure = PURE[oid];
+  if (pure !== undefined) {
+    reader.finish();
+    return { oid, name: pure, scheme: { kind: 'pure', algorithm: pure } };
+  }
   const plain = PLAIN[oid];
   if (plain === undefined) {
     if (reader.more) reader.any();

@@ -7,7 +7,8 @@ import { type Algorithm, readAlgorithm } from './algorithm.ts';
 import { DerReader, TAG } from './der.ts';
 import { type Name, readName } from './name.ts';
 
-export const CERTIFICATE_LIMIT = 32 * 1024;
+/** One that is signed with SLH-DSA-256f has 50 KB. */
+export const CERTIFICATE_LIMIT = 64 * 1024;
 const EXTENSION_LIMIT = 64;
 
 export interface Extension {
