@@ -114,6 +114,7 @@ export class BlockDevice implements ServedDevice, Poller {
     if (!checkChange(block, this.negotiated, offset, bytes.length).ok || (value !== 0 && value !== 1)) return false;
     this.config[WRITEBACK_OFFSET] = value;
     this.chooseDurability();
+    if (this.durable) this.disk.sync();
     return true;
   }
 

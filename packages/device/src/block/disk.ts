@@ -34,6 +34,8 @@ export interface Disk {
   write(token: number, chain: Chain, skip: number, length: number, position: number, durable: boolean): number;
   /** Everything that was written, by operations that ended, is on the medium when this ends. */
   flush(token: number): number;
+  /** The same at once: waits for it. A negative errno, or 0. */
+  sync(): number;
   /** The bytes may be forgotten. Ends with how many of them were dealt with, as a transfer does; so does `zero`. */
   discard(token: number, position: number, length: number): number;
   /** The bytes are zeros afterwards. With `unmap` space may be given back. */

@@ -31,6 +31,7 @@ export class FakeDisk implements Disk {
   readonly outcomes: (number | null)[] = [];
   submits = 0;
   closed = false;
+  private readonly ended: { token: number; result: number }[] = [];
   private readonly held: { token: number; run: () => number }[] = [];
   private completed: Completed = () => {};
 
@@ -47,6 +48,11 @@ export class FakeDisk implements Disk {
   }
 
   get pending(): number {
+    return this.held.length + this.ended.length;
+  }
+
+  /** Operations that wait for `release`. */
+  get kept(): number {
     return this.held.length;
   }
 
@@ -73,6 +79,11 @@ export class FakeDisk implements Disk {
       this.medium.set(this.bytes);
       return 0;
     });
+  }
+
+  sync(): number {
+    this.medium.set(this.bytes);
+    return 0;
   }
 
   discard(token: number, position: number, length: number): number {
@@ -108,10 +119,10 @@ export class FakeDisk implements Disk {
     return PENDING;
   }
 
-  /** Ends held operations: the one at `at`, or all in their order. */
+  /** Ends held operations, the one at `at` or all in their order; `reap` tells of it. */
   release(at?: number): void {
     const ended = at === undefined ? this.held.splice(0) : this.held.splice(at, 1);
-    for (const { token, run } of ended) this.completed(token, run());
+    for (const { token, run } of ended) this.ended.push({ token, result: run() });
   }
 
   submit(): void {
@@ -119,15 +130,15 @@ export class FakeDisk implements Disk {
   }
 
   reap(): number {
-    return 0;
+    const ended = this.ended.splice(0);
+    for (const { token, result } of ended) this.completed(token, result);
+    return ended.length;
   }
 
-  /** Nothing ends by itself here; the test decides by `holding`. */
-  wait(): number {
-    if (this.holding) return 0;
-    const count = this.held.length;
-    this.release();
-    return count;
+  /** Nothing ends by itself while `holding`. */
+  wait(_milliseconds: number): number {
+    if (!this.holding) this.release();
+    return this.reap();
   }
 
   close(): void {

@@ -108,6 +108,10 @@ export class FileDisk implements Disk {
   }
 
   flush(_token: number): number {
+    return this.sync();
+  }
+
+  sync(): number {
     // After a failed write-back the kernel takes the lost pages for written: no later flush can be believed.
     if (this.flushFailed) return -EIO;
     for (;;) {
