@@ -16,7 +16,8 @@ export const SPDM_ERRORS = {
   'algorithms-unacceptable':
     'The responder selected an algorithm that was not offered, none where one is needed, or several.',
   'slot-empty': 'The certificate slot holds no chain.',
-  'chain-digest-mismatch': 'A certificate chain is not the one whose digest was told in DIGESTS or in a signed message.',
+  'chain-digest-mismatch':
+    'A certificate chain is not the one whose digest was told in DIGESTS or in a signed message.',
   'chain-untrusted': 'The certificate chain is not one that is accepted here.',
   'leaf-key-unsuitable': 'The leaf certificate’s key is none of the negotiated algorithm.',
   'signature-wrong': 'A signature does not verify over the messages that were exchanged.',
