@@ -6,7 +6,9 @@ import { type Capability, pciExpress, powerManagement, vendorCapability } from '
 import { PciFunction, type PciFunctionOptions } from '../pci/function.ts';
 import { Msix } from '../pci/msix.ts';
 import { type Bank, BankMap, constant, type Register, RegisterTable, reserved } from '../pci/register.ts';
-import { DeviceSide, type QueueSetup } from './device-side.ts';
+import { deviceConfigBank } from './config-bank.ts';
+import { DeviceSide } from './device-side.ts';
+import { QueueRegisters } from './queue-registers.ts';
 
 const VIRTIO_VENDOR = 0x1af4;
 const MODERN_DEVICE = 0x1040;
@@ -107,7 +109,7 @@ export function virtioPciFunction(served: ServedDevice, options: VirtioPciOption
   const registers = new BankMap(0x4000);
   registers.place(COMMON_AT, new RegisterTable(commonRegisters(side, vectorOf, vectors)));
   registers.place(ISR_AT, isrBank());
-  registers.place(DEVICE_AT, deviceConfigBank(side));
+  registers.place(DEVICE_AT, deviceConfigBank(side, DEVICE_CONFIG_ROOM));
   const notifyRoom = Math.max(served.queueSizes.length, 1) * NOTIFY_MULTIPLIER;
   registers.place(NOTIFY_AT, notifyBank(side, notifyRoom));
 
@@ -271,46 +273,15 @@ function commonRegisters(
   vectorOf: { config: number; readonly queues: number[] },
   vectors: number,
 ): Register[] {
-  const select = { device: 0, driver: 0, queue: 0 };
-  const queue = (): QueueSetup | undefined => side.queues[select.queue];
-  const selector = (name: string, bytes: 2 | 4, key: keyof typeof select): Register => ({
-    name,
-    bytes,
-    read: () => select[key],
-    write(value, enabled) {
-      select[key] = ((select[key] & ~enabled) | (value & enabled)) >>> 0;
-    },
-    reset() {
-      select[key] = 0;
-    },
-  });
-  /** A half of an address; an enabled queue's does not move (§4.1.4.3.2). */
-  const half = (name: string, key: 'descriptors' | 'driver' | 'device', high: boolean): Register => ({
-    name,
-    bytes: 4,
-    read: () => {
-      const address = queue()?.[key] ?? 0;
-      return high ? Math.floor(address / 2 ** 32) : address % 2 ** 32;
-    },
-    write(value, enabled) {
-      const setup = queue();
-      if (setup === undefined || setup.enabled) return;
-      const [low, top] = [setup[key] % 2 ** 32, Math.floor(setup[key] / 2 ** 32)];
-      const now = (((high ? top : low) & ~enabled) | (value & enabled)) >>> 0;
-      setup[key] = high ? now * 2 ** 32 + low : top * 2 ** 32 + now;
-    },
-  });
+  const queues = new QueueRegisters(side);
+  const { selected } = queues;
+  // One that the function does not have is not taken, and the driver reads that back (§4.1.5.1.2.1).
   const vector = (value: number) => (value < vectors ? value : NO_VECTOR);
   return [
-    selector('device_feature_select', 4, 'device'),
-    { name: 'device_feature', bytes: 4, read: () => side.offered[select.device] ?? 0, write() {} },
-    selector('driver_feature_select', 4, 'driver'),
-    {
-      name: 'driver_feature',
-      bytes: 4,
-      read: () => side.driverFeatures[select.driver] ?? 0,
-      write: (value) => side.writeFeatures(select.driver, value),
-    },
+    queues.selector('device_feature_select', 4, 'device'),
+    queues.offeredFeatures('device_feature'),
+    queues.selector('driver_feature_select', 4, 'driver'),
+    queues.driverFeatures('driver_feature'),
     {
       name: 'config_msix_vector',
       bytes: 2,
@@ -320,67 +291,31 @@ function commonRegisters(
       },
     },
     constant('num_queues', 2, side.queues.length),
-    { name: 'device_status', bytes: 1, read: () => side.status, write: (value) => side.writeStatus(value & 0xff) },
-    { name: 'config_generation', bytes: 1, read: () => side.generation, write() {} },
-    selector('queue_select', 2, 'queue'),
-    {
-      name: 'queue_size',
-      bytes: 2,
-      read: () => queue()?.size ?? 0,
-      write(value) {
-        const setup = queue();
-        if (setup !== undefined && !setup.enabled && value >= 1 && value <= setup.most) setup.size = value;
-      },
-    },
+    queues.status('device_status', 1),
+    queues.generation('config_generation', 1),
+    queues.selector('queue_select', 2, 'queue'),
+    queues.size('queue_size', 2),
     {
       name: 'queue_msix_vector',
       bytes: 2,
-      read: () => vectorOf.queues[select.queue] ?? NO_VECTOR,
+      read: () => vectorOf.queues[selected.queue] ?? NO_VECTOR,
       write(value) {
-        if (select.queue < vectorOf.queues.length) vectorOf.queues[select.queue] = vector(value);
+        if (selected.queue < vectorOf.queues.length) vectorOf.queues[selected.queue] = vector(value);
       },
     },
-    {
-      name: 'queue_enable',
-      bytes: 2,
-      read: () => (queue()?.enabled ? 1 : 0),
-      write(value) {
-        if (value === 1) side.enableQueue(select.queue);
-      },
-    },
-    { name: 'queue_notify_off', bytes: 2, read: () => (queue() === undefined ? 0 : select.queue), write() {} },
-    half('queue_desc_low', 'descriptors', false),
-    half('queue_desc_high', 'descriptors', true),
-    half('queue_driver_low', 'driver', false),
-    half('queue_driver_high', 'driver', true),
-    half('queue_device_low', 'device', false),
-    half('queue_device_high', 'device', true),
-    { name: 'queue_notif_config_data', bytes: 2, read: () => select.queue, write() {} },
-    {
-      name: 'queue_reset',
-      bytes: 2,
-      // A reset is over when the write is (§4.1.4.3.1).
-      read: () => 0,
-      write(value) {
-        if (value === 1) side.resetQueue(select.queue);
-      },
-    },
+    queues.enable('queue_enable', 2),
+    { name: 'queue_notify_off', bytes: 2, read: () => (queues.queue === undefined ? 0 : selected.queue), write() {} },
+    queues.half('queue_desc_low', 'descriptors', false),
+    queues.half('queue_desc_high', 'descriptors', true),
+    queues.half('queue_driver_low', 'driver', false),
+    queues.half('queue_driver_high', 'driver', true),
+    queues.half('queue_device_low', 'device', false),
+    queues.half('queue_device_high', 'device', true),
+    { name: 'queue_notif_config_data', bytes: 2, read: () => selected.queue, write() {} },
+    queues.reset('queue_reset', 2),
     constant('admin_queue_index', 2, 0),
     constant('admin_queue_num', 2, 0),
   ];
-}
-
-function deviceConfigBank(side: DeviceSide): Bank {
-  return {
-    size: DEVICE_CONFIG_ROOM,
-    read(offset, into) {
-      const config = side.served.readConfig();
-      for (let i = 0; i < into.length; i++) into[i] = config[offset + i] ?? 0;
-    },
-    write(offset, bytes) {
-      side.served.writeConfig(offset, bytes);
-    },
-  };
 }
 
 /** A write anywhere in a queue's four bytes notifies it; what it says is only a hint. */

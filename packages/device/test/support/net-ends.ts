@@ -18,6 +18,7 @@ export interface Sent {
 /** Keeps what it is sent; gives what it is told to. */
 export class FakeEnd implements NetEnd {
   readonly name = 'fake';
+  readonly counters = { malformed: 0, refused: 0 };
   takes: Offloads = NO_OFFLOADS;
   gives: Offloads = NO_OFFLOADS;
   up = true;
