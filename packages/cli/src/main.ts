@@ -26,6 +26,7 @@ const verbs: Readonly<Record<string, () => Promise<{ readonly verb: Verb }>>> = 
   reject: () => import('./verb/reject.ts'),
   'gate build': () => import('./verb/gate-build.ts'),
   'gate initrd': () => import('./verb/gate-initrd.ts'),
+  'device serve': () => import('./verb/device-serve.ts'),
   'lab up': () => import('./verb/lab-up.ts'),
 };
 

@@ -11,4 +11,9 @@ export const DEVICE_MODEL_ERRORS = {
     'A BAR of a PCI function has a size that is no power of two, or stands where another does (PCIe 6.0 §7.5.1.2.1).',
   'pci-capability-misplaced':
     'A capability of a PCI function does not fit where it is to stand, or lacks one that it needs (PCIe 6.0 §7.5, §7.6).',
+  'serve-event-invalid': 'A device process told something that is no event; the line was dropped.',
+  'device-process-died': 'A device process ended by a signal or with an error of its own.',
+  'device-defect': 'A device process met a state that its code should have made impossible.',
+  'share-not-usable':
+    'What is to be shared is no folder that can be opened, or this process cannot reopen its own descriptors (/proc).',
 } as const satisfies ErrorCatalogue;

@@ -1,0 +1,146 @@
+/** `airlock device serve TYPE`: a device of ours, to a VMM, until it is told to end. */
+import { nearest } from '@airlock/core/nearest.ts';
+import { formatProblem, type Problem } from '@airlock/core/result.ts';
+import { serveDevice } from '@airlock/device/serve.ts';
+import type { ServeEvent } from '@airlock/device/serve-event.ts';
+import type { OptionValues, ServedType, ServeOption } from '@airlock/device/serve-type.ts';
+import { SERVED_TYPES } from '@airlock/device/serve-types.ts';
+import { paintFor, safe } from '../agent-view.ts';
+import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
+
+const TRANSPORTS = ['vhost-user'];
+/** Options of the verb itself; all others belong to a type. */
+const OWN = ['socket', 'transport', 'once', 'unsealed-memory', 'json', 'help'];
+
+/** Loaded here, because the options of all types are the options of the verb. */
+const types = new Map<string, ServedType>(
+  await Promise.all(
+    Object.entries(SERVED_TYPES).map(
+      async ([name, load]): Promise<[string, ServedType]> => [name, (await load()).served],
+    ),
+  ),
+);
+
+export const verb: Verb = {
+  name: 'device serve',
+  summary: 'be a device: a disk, a network card and others, for a VMM to connect to',
+  usage: 'TYPE --socket PATH [options of the type] [--json]',
+  help: `
+  --socket PATH          where the VMM connects; made with mode 0600, removed at the end
+  --transport NAME       how it is served: ${TRANSPORTS.join(', ')} (default: ${TRANSPORTS[0]})
+  --once                 end when the first front-end has gone
+  --unsealed-memory      take memory that the front-end can shrink (libblkio, DPDK): it can then kill this device
+  --json                 what happens as one JSON object a line
+
+${[...types].map(typeHelp).join('\n')}
+Front-ends may come and go; SIGTERM or SIGINT ends it, with everything written. Exit codes: 0 ended in order, 2 usage,
+3 it could not begin, or did not end in order.
+
+  airlock device serve block --socket /run/vm1/disk.sock --file disk.img
+  qemu-system-x86_64 -M q35,memory-backend=mem -object memory-backend-memfd,id=mem,size=1G,share=on \\
+    -chardev socket,id=disk,path=/run/vm1/disk.sock -device vhost-user-blk-pci,chardev=disk ...
+`,
+  options: {
+    socket: { type: 'string' },
+    transport: { type: 'string' },
+    once: { type: 'boolean' },
+    'unsealed-memory': { type: 'boolean' },
+    json: { type: 'boolean' },
+    ...Object.fromEntries(
+      [...types.values()].flatMap(({ options }) =>
+        Object.entries(options).map(([name, { type, multiple }]) => [name, multiple ? { type, multiple } : { type }]),
+      ),
+    ),
+  },
+  run,
+};
+
+function typeHelp([name, { summary, options }]: readonly [string, ServedType]): string {
+  const lines = Object.entries(options).map(([option, { value, help, multiple }]: [string, ServeOption]) => {
+    const words = `--${option}${value === undefined ? '' : ` ${value}`}`;
+    return `    ${words.padEnd(22)} ${help}${multiple === true ? ' (may be repeated)' : ''}\n`;
+  });
+  return `  ${name}: ${summary}\n${lines.join('')}`;
+}
+
+async function run(context: Context, values: Values, positionals: readonly string[]): Promise<number> {
+  const [name, ...more] = positionals;
+  const list = [...types.keys()].join(', ');
+  if (name === undefined) throw new UsageError(`which type? one of ${list}`);
+  const type = types.get(name);
+  if (type === undefined) {
+    const near = nearest(name, types.keys());
+    throw new UsageError(`no type ${safe(name)}; ${near === undefined ? `one of ${list}` : `did you mean ${near}?`}`);
+  }
+  if (more.length > 0) throw new UsageError(`one type, got ${safe(positionals.join(' '))}`);
+  const { socket, transport = TRANSPORTS[0] } = values;
+  if (typeof socket !== 'string' || socket === '') throw new UsageError('--socket PATH is needed');
+  if (typeof transport !== 'string' || !TRANSPORTS.includes(transport)) {
+    throw new UsageError(`--transport: one of ${TRANSPORTS.join(', ')}`);
+  }
+  const own = optionsOf(name, type, values);
+  const prepared = type.prepare(own);
+  if (!prepared.ok) throw new UsageError(safe(prepared.error.message));
+  const json = values['json'] === true;
+  const paint = paintFor(context.terminal);
+  const problem = await serveDevice({
+    request: {
+      type: name,
+      transport,
+      socket,
+      folder: context.cwd,
+      values: own,
+      once: values['once'] === true,
+      unsealedMemory: values['unsealed-memory'] === true,
+    },
+    signal: context.signal,
+    told(event) {
+      if (json) context.stdout(`${JSON.stringify(event)}\n`);
+      else if (event.event !== 'failed')
+        context.stderr(`${paint('airlock device serve:', 'dim')} ${eventText(event)}\n`);
+    },
+  });
+  if (problem === null) return EXIT.fine;
+  context.stderr(`airlock device serve: ${problemText(problem)}\n`);
+  return EXIT.environment;
+}
+
+/** The options that were given, all of this type. */
+function optionsOf(
+  name: string,
+  type: ServedType,
+  values: Values,
+): Readonly<Record<string, string | boolean | readonly string[]>> {
+  const found: Record<string, string | boolean | readonly string[]> = {};
+  for (const [option, value] of Object.entries(values)) {
+    if (OWN.includes(option) || value === undefined) continue;
+    if (type.options[option] === undefined) {
+      const owners = [...types].filter(([, other]) => other.options[option] !== undefined).map(([other]) => other);
+      throw new UsageError(`--${option} is an option of ${owners.join(', ')}, not of ${name}`);
+    }
+    found[option] = typeof value === 'object' ? value.map(String) : value;
+  }
+  return found satisfies OptionValues;
+}
+
+function eventText(event: ServeEvent): string {
+  switch (event.event) {
+    case 'listening':
+      return `${safe(event.type)} (${safe(event.device)}) listens on ${safe(event.socket)}`;
+    case 'warning':
+      return safe(event.text);
+    case 'connected':
+      return 'a front-end connected';
+    case 'disconnected':
+      return `the front-end has gone: ${problemText(event.why)}`;
+    case 'problem':
+    case 'failed':
+      return problemText(event.problem);
+    case 'ended':
+      return 'ended';
+  }
+}
+
+function problemText(problem: Problem): string {
+  return safe(formatProblem(problem));
+}

@@ -1,0 +1,87 @@
+/** What a device process tells whoever started it: one JSON object a line. */
+import { fail, ok, type Problem, type Result } from '@airlock/core/result.ts';
+
+export type ServeEvent =
+  | {
+      readonly event: 'listening';
+      readonly type: string;
+      readonly transport: string;
+      readonly socket: string;
+      /** What is served, in a few words. */
+      readonly device: string;
+    }
+  | { readonly event: 'warning'; readonly text: string }
+  | { readonly event: 'connected' }
+  | { readonly event: 'disconnected'; readonly why: Problem }
+  | { readonly event: 'problem'; readonly problem: Problem }
+  /** It could not begin, or a defect ended it. */
+  | { readonly event: 'failed'; readonly problem: Problem }
+  | { readonly event: 'ended' };
+
+/** Everything that a device process needs to know; goes to it as JSON. */
+export interface ServeRequest {
+  readonly type: string;
+  readonly transport: string;
+  readonly socket: string;
+  /** Where relative paths begin. */
+  readonly folder: string;
+  readonly values: Readonly<Record<string, string | boolean | readonly string[]>>;
+  /** End when the first front-end has gone. */
+  readonly once: boolean;
+  /** Take memory that the front-end can shrink: see `BackEndOptions`. */
+  readonly unsealedMemory: boolean;
+}
+
+/** The most characters of one line. */
+export const EVENT_LIMIT = 65_536;
+
+/** A line of a device process. It may be compromised by its guest: what it says is checked. Code: `serve-event-invalid`. */
+export function parseServeEvent(line: string): Result<ServeEvent> {
+  if (line.length > EVENT_LIMIT) return wrong('too long');
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return wrong('no JSON');
+  }
+  if (!isRecord(value)) return wrong('no object');
+  const { event } = value;
+  const text = (name: string): string => (typeof value[name] === 'string' ? value[name] : '');
+  switch (event) {
+    case 'listening':
+      return ok({
+        ...{ event, type: text('type'), transport: text('transport') },
+        ...{ socket: text('socket'), device: text('device') },
+      });
+    case 'warning':
+      return ok({ event, text: text('text') });
+    case 'connected':
+    case 'ended':
+      return ok({ event });
+    case 'disconnected':
+      return ok({ event, why: problemOf(value['why']) });
+    case 'problem':
+    case 'failed':
+      return ok({ event, problem: problemOf(value['problem']) });
+    default:
+      return wrong('an unknown event');
+  }
+}
+
+function problemOf(value: unknown): Problem {
+  if (!isRecord(value)) return { code: 'unknown', message: '' };
+  const { code, message, hint } = value;
+  return {
+    code: typeof code === 'string' && /^[a-z0-9-]{1,64}$/.test(code) ? code : 'unknown',
+    message: typeof message === 'string' ? message : '',
+    ...(typeof hint === 'string' && hint !== '' ? { hint } : {}),
+  };
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function wrong(what: string): Result<never> {
+  return fail('serve-event-invalid', `the device process said something that is ${what}`);
+}

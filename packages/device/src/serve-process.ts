@@ -1,0 +1,101 @@
+/**
+ * The process that is the device: `node serve-process.ts REQUEST`, REQUEST being a `ServeRequest` as JSON. It tells what
+ * happens on descriptor 4, and ends when descriptor 3 is closed or says anything: its event loop is not Node's, so
+ * signals are for the process that started it (`serve.ts`).
+ */
+import { writeSync } from 'node:fs';
+import type { Problem, Result } from '@airlock/core/result.ts';
+import { createReactor } from '@airlock/transport/event-loop.ts';
+import { READABLE } from '@airlock/transport/reactor.ts';
+import { loadSystemCalls } from '@airlock/transport/system-calls.ts';
+import { listenUnix } from '@airlock/transport/unix-listener.ts';
+import { serveVhostUser } from '@airlock/transport/vhost-user/back-end.ts';
+import type { ServeEvent, ServeRequest } from './serve-event.ts';
+import { SERVED_TYPES } from './serve-types.ts';
+
+const CONTROL = 3;
+const EVENTS = 4;
+
+function tell(event: ServeEvent): void {
+  try {
+    writeSync(EVENTS, `${JSON.stringify(event)}\n`);
+  } catch {
+    // Nobody listens any more; the control descriptor says so too.
+  }
+}
+
+function failed(problem: Problem): number {
+  tell({ event: 'failed', problem });
+  return 3;
+}
+
+/** Serves until told to end. Returns the exit code. */
+async function serve(request: ServeRequest): Promise<number> {
+  const load = SERVED_TYPES[request.type];
+  if (load === undefined) return failed({ code: 'device-option-invalid', message: `no type ${request.type}` });
+  const { served } = await load();
+  const prepared = served.prepare(request.values);
+  if (!prepared.ok) return failed(prepared.error);
+  const calls = await loadSystemCalls();
+  if (!calls.ok) return failed(calls.error);
+  const reactor = createReactor(calls.value);
+  if (!reactor.ok) return failed(reactor.error);
+  const device = prepared.value.open({
+    calls: calls.value,
+    reactor: reactor.value,
+    folder: request.folder,
+    warn: (text) => tell({ event: 'warning', text }),
+  });
+  if (!device.ok) return failed(device.error);
+  const listener = listenUnix(calls.value, request.socket);
+  if (!listener.ok) {
+    device.value.close();
+    return failed(listener.error);
+  }
+  const backEnd = serveVhostUser(
+    {
+      calls: calls.value,
+      reactor: reactor.value,
+      device: device.value,
+      unsealedMemory: request.unsealedMemory,
+      report(event) {
+        if (event.kind === 'connected') tell({ event: 'connected' });
+        else if (event.kind === 'problem') tell({ event: 'problem', problem: event.problem });
+        else {
+          tell({ event: 'disconnected', why: event.why });
+          if (request.once) reactor.value.stop();
+        }
+      },
+    },
+    listener.value,
+  );
+  reactor.value.watch(CONTROL, READABLE, () => reactor.value.stop());
+  tell({
+    ...{ event: 'listening', type: request.type, transport: request.transport },
+    ...{ socket: request.socket, device: prepared.value.describe() },
+  });
+  const outcome: Result<void> = reactor.value.run();
+  backEnd.close();
+  device.value.close();
+  listener.value.close();
+  if (!outcome.ok) return failed(outcome.error);
+  tell({ event: 'ended' });
+  return 0;
+}
+
+async function main(): Promise<void> {
+  // A terminal sends its signals to every process of it: ours are the starter's to handle, in order.
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => {});
+  let code: number;
+  try {
+    code = await serve(JSON.parse(process.argv[2] ?? '') as ServeRequest);
+  } catch (error) {
+    code = failed({
+      code: 'device-defect',
+      message: error instanceof Error ? (error.stack ?? error.message) : 'unknown',
+    });
+  }
+  process.exit(code);
+}
+
+if (import.meta.main) await main();

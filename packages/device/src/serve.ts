@@ -1,0 +1,89 @@
+/** Starts a device process, passes on what it tells, ends it, and cleans up after it. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { lstatSync, unlinkSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import type { Problem } from '@airlock/core/result.ts';
+import { EVENT_LIMIT, parseServeEvent, type ServeEvent, type ServeRequest } from './serve-event.ts';
+
+export interface ServeOptions {
+  readonly request: ServeRequest;
+  /** What the device process tells, in its order. */
+  readonly told: (event: ServeEvent) => void;
+  /** Ends the server when it is aborted. */
+  readonly signal: AbortSignal;
+}
+
+/** Longer than a queue waits for its disk. */
+const LAST_MILLISECONDS = 45_000;
+
+/**
+ * Serves until the device process ends: because of `signal`, of `once`, or of a failure. Null when it ended in order,
+ * otherwise why it did not; codes: those of the device and its transport, `device-process-died`.
+ */
+export async function serveDevice(options: ServeOptions): Promise<Problem | null> {
+  const { request, told, signal } = options;
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'serve-process.ts'), JSON.stringify(request)], {
+    stdio: ['inherit', 'inherit', 'inherit', 'pipe', 'pipe'],
+  });
+  let problem: Problem | null = null;
+  let socket: string | null = null;
+  const path = resolve(request.folder, request.socket);
+  const lines = readEvents(child, (event) => {
+    if (event.event === 'failed') problem = event.problem;
+    if (event.event === 'listening') socket = identityOf(path);
+    told(event);
+  });
+  const stop = (): void => {
+    child.stdio[3]?.destroy();
+    setTimeout(() => child.kill('SIGKILL'), LAST_MILLISECONDS).unref();
+  };
+  signal.addEventListener('abort', stop, { once: true });
+  if (signal.aborted) stop();
+  const ended = await endOf(child);
+  await lines;
+  signal.removeEventListener('abort', stop);
+  // A process that was killed, or that had no path to its socket any more, leaves it behind.
+  if (socket !== null && identityOf(path) === socket) unlinkSync(path);
+  return problem ?? ended;
+}
+
+function readEvents(child: ChildProcess, told: (event: ServeEvent) => void): Promise<void> {
+  const stream = child.stdio[4] as Readable;
+  return new Promise((done) => {
+    const lines = createInterface({ input: stream, crlfDelay: EVENT_LIMIT });
+    lines.on('line', (line) => {
+      const event = parseServeEvent(line);
+      told(event.ok ? event.value : { event: 'problem', problem: event.error });
+    });
+    lines.on('close', () => done());
+  });
+}
+
+/** Null when it ended by itself and in order. */
+function endOf(child: ChildProcess): Promise<Problem | null> {
+  return new Promise((done) => {
+    child.on('error', (error) => done(died(error.message)));
+    child.on('exit', (code, signal) => done(code === 0 ? null : died(signal ?? `exit code ${code}`)));
+  });
+}
+
+function died(how: string): Problem {
+  const hint = how === 'SIGBUS' ? 'the front-end shrank its memory while it was in use' : undefined;
+  return {
+    code: 'device-process-died',
+    message: `the device process: ${how}`,
+    ...(hint === undefined ? {} : { hint }),
+  };
+}
+
+/** Device and inode of a socket file; null where there is none. */
+function identityOf(path: string): string | null {
+  try {
+    const found = lstatSync(path, { bigint: true });
+    return found.isSocket() ? `${found.dev}:${found.ino}` : null;
+  } catch {
+    return null;
+  }
+}
