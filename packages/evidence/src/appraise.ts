@@ -37,6 +37,7 @@ export interface AppraiseOptions {
   readonly certificatesAlone?: boolean;
   /** Instead of the vendors’ roots; for tests. */
   readonly roots?: readonly TrustedRoot[];
+  readonly rimRoots?: readonly TrustedRoot[];
 }
 
 /** A machine has one of a kind, and some devices; more than these are rejected as they come. */
@@ -58,6 +59,8 @@ export function appraise(
   const revocationLists = all('revocation-list').map(({ list }) => list);
   const documents = all('collateral').map(({ document }) => document);
   const common = { ...options, certificates, revocationLists };
+  const responses = all('ocsp-response').map(({ response }) => response);
+  const rims = all('rim').map(({ rim }) => rim);
 
   const quotes = pairQuotes(found);
   const logs = all('event-log').map(({ log }) => log);
@@ -102,7 +105,7 @@ export function appraise(
   const devices = new Set<string>();
   for (const { item, source } of found) {
     if (item.kind !== 'nvidia-report' || appraisals.length >= EVIDENCE_LIMIT) continue;
-    const appraisal = verifyNvidia({ ...common, report: item.report, taken: devices });
+    const appraisal = verifyNvidia({ ...common, responses, rims, report: item.report, taken: devices });
     const { device } = appraisal;
     if (device !== null) devices.add(device);
     appraisals.push(fromSource(source, appraisal));
@@ -300,6 +303,10 @@ export function describe(item: Item): string {
       return `certificate of ${nameOf(item.certificate)}`;
     case 'revocation-list':
       return `revocation list of ${item.list.issuer.commonName ?? item.list.issuer.text}`;
+    case 'ocsp-response':
+      return `OCSP response of ${timeText(item.response.producedAt)}, ${item.response.answers.length} answers`;
+    case 'rim':
+      return `NVIDIA manifest of ${item.rim.product} ${item.rim.version}`;
     case 'collateral':
       return item.document.kind === 'tcb-info'
         ? `TCB info of FMSPC ${item.document.fmspc}`

@@ -28,6 +28,12 @@ export const EVIDENCE_ERRORS = {
     'A file that wraps a TPM quote lacks a part, or a part is not in the form that it should be.',
   'nvidia-report-invalid':
     'Not an SPDM 1.1 measurement report of an NVIDIA device, or its sizes contradict each other (DSP0274 1.1.2 §10.11).',
+  'rim-invalid': 'Not an NVIDIA reference integrity manifest (ISO/IEC 19770-2:2015, TCG RIM).',
+  'xml-invalid':
+    'Not XML in the plain form that manifests have: a DTD, an entity, a comment, a processing instruction, characters beyond ASCII, nested too deep.',
+  'xml-signature-invalid':
+    'Not one enveloped XML signature over the whole document, canonical XML 1.1, ECDSA (XMLDSig 1.1).',
+  'ocsp-invalid': 'Not a basic OCSP response, or one that answers nothing (RFC 6960 §4.2).',
   'cbor-invalid': 'Not CBOR with definite lengths, or nested too deep, or a name stands twice in one map (RFC 8949).',
   'cose-invalid': 'Not a COSE_Sign1 with an algorithm that is accepted (RFC 9052 §4.2).',
   'cca-token-invalid': 'Not an Arm CCA token, or a claim is missing or has a wrong form (Arm RMM specification, A7.2).',

@@ -2,6 +2,7 @@
 
 import type { CcaToken } from './cca/token.ts';
 import type { NvidiaReport } from './nvidia/report.ts';
+import type { Rim } from './nvidia/rim.ts';
 import type { SnpReport } from './snp/report.ts';
 import type { QeIdentity, TcbInfo } from './tdx/collateral.ts';
 import type { TdxQuote } from './tdx/quote.ts';
@@ -10,6 +11,7 @@ import type { HclReport } from './tpm/hcl.ts';
 import type { TpmAttest, TpmQuote, TpmSignature } from './tpm/quote.ts';
 import type { Certificate } from './x509/certificate.ts';
 import type { RevocationList } from './x509/crl.ts';
+import type { OcspResponse } from './x509/ocsp.ts';
 
 export type Item =
   /** From Azure’s paravisor it comes with the runtime data that it covers. */
@@ -19,6 +21,9 @@ export type Item =
   | { readonly kind: 'cca-token'; readonly token: CcaToken }
   | { readonly kind: 'certificate'; readonly certificate: Certificate }
   | { readonly kind: 'revocation-list'; readonly list: RevocationList }
+  | { readonly kind: 'ocsp-response'; readonly response: OcspResponse }
+  /** NVIDIA’s reference values. */
+  | { readonly kind: 'rim'; readonly rim: Rim }
   | { readonly kind: 'collateral'; readonly document: TcbInfo | QeIdentity }
   | { readonly kind: 'hcl-report'; readonly hcl: HclReport }
   | { readonly kind: 'tpm-quote'; readonly quote: TpmQuote }

@@ -3,11 +3,12 @@
  * text and every list of bytes is looked at. Names of files say nothing.
  */
 import type { Problem } from '@airlock/core/result.ts';
-import { concat, fromBase64, fromHex, latin1, u16le, u32le } from './bytes.ts';
+import { asciiBytes, concat, fromBase64, fromHex, latin1, u16le, u32le } from './bytes.ts';
 import { isCcaToken, pointSpki, readCcaToken } from './cca/token.ts';
 import type { Found, Item } from './item.ts';
 import { isObject, readJson } from './json.ts';
 import { isNvidiaReport, readNvidiaReport } from './nvidia/report.ts';
+import { isRim, readRim } from './nvidia/rim.ts';
 import { readCertificateTable } from './snp/certificate-table.ts';
 import { REPORT_SIZE, readSnpReport } from './snp/report.ts';
 import { readCollateral, readQeIdentity, readTcbInfo } from './tdx/collateral.ts';
@@ -17,6 +18,7 @@ import { isHclReport, readHclReport } from './tpm/hcl.ts';
 import { isAttest, isBincodeQuote, joinQuote, readAttest, readBincodeQuote, readTpmSignature } from './tpm/quote.ts';
 import { knownCertificate } from './x509/certificate.ts';
 import { readRevocationList } from './x509/crl.ts';
+import { isOcspResponse, readOcspResponse } from './x509/ocsp.ts';
 import { readPem } from './x509/pem.ts';
 import { readSpki } from './x509/spki.ts';
 
@@ -65,7 +67,7 @@ export function recognise(file: string, bytes: Uint8Array): Recognition {
     const problem: Problem = {
       code: 'file-not-recognised',
       message: bytes.length === 0 ? 'the file is empty' : 'no evidence, certificate or collateral that is known',
-      hint: 'known are SEV-SNP reports, TDX and TPM quotes, TCG event logs, certificates, revocation lists and Intel collateral; binary, hex, base64, PEM or JSON',
+      hint: 'known are SEV-SNP and NVIDIA reports, TDX and TPM quotes, TCG event logs, certificates, revocation lists, OCSP responses, NVIDIA manifests and Intel collateral; binary, hex, base64, PEM or JSON',
     };
     return { found: [], problems: [problem] };
   }
@@ -92,6 +94,12 @@ function isText(bytes: Uint8Array): boolean {
 
 function lookText(search: Search, text: string, source: string, depth: number): boolean {
   if (text.startsWith('{') || text.startsWith('[')) return lookJson(search, text, source, depth);
+  if (isRim(text)) {
+    const rim = readRim(asciiBytes(text));
+    if (rim.ok) add(search, source, { kind: 'rim', rim: rim.value });
+    else search.problems.push(rim.error);
+    return true;
+  }
   if (text.includes('-----BEGIN ')) return lookPem(search, text, source);
   const bare = text.replace(/[\r\n\t ]+/g, '');
   if (bare.length < SHORTEST) return false;
@@ -112,6 +120,12 @@ function lookPem(search: Search, text: string, source: string): boolean {
 }
 
 function lookDer(search: Search, bytes: Uint8Array, source: string): void {
+  if (isOcspResponse(bytes)) {
+    const response = readOcspResponse(bytes);
+    if (response.ok) add(search, source, { kind: 'ocsp-response', response: response.value });
+    else search.problems.push(response.error);
+    return;
+  }
   const certificate = knownCertificate(bytes);
   if (certificate.ok) {
     add(search, source, { kind: 'certificate', certificate: certificate.value });

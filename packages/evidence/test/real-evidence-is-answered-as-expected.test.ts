@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { appraise } from '../src/appraise.ts';
-import type { ReportedAppraisal } from '../src/check.ts';
+import { createChecklist, type ReportedAppraisal } from '../src/check.ts';
 import { nodeCrypto } from '../src/node-crypto.ts';
+import { checkReference } from '../src/nvidia/check-rim.ts';
+import { OPAQUE_FIELDS, opaqueValue, readNvidiaReport, versionsOf } from '../src/nvidia/report.ts';
 import { recognise } from '../src/recognise.ts';
 import { evidence, missing } from './support/evidence.ts';
 
@@ -191,6 +193,112 @@ row('NVIDIA: no byte of a report can change', () => {
     const { found, problems } = recognise('report', bad);
     const report = appraise([...found, ...certificates], [], options);
     assert.ok(problems.length > 0 || found.length === 0 || report?.verdict === 'rejected', `byte ${at}`);
+  }
+});
+
+row('nvidia RIM files: good, expired, altered signature', () => {
+  const files = ['nvidia/hopper_evidence.json', 'nvidia/NV_GPU_DRIVER_GH100_550.144.03.xml'];
+  const of = (file: string) => {
+    const { found, problems } = recognise(file, evidence(file));
+    const [item] = found.map((one) => one.item);
+    assert.deepEqual(problems, []);
+    assert.ok(item?.kind === 'rim');
+    return item.rim;
+  };
+  const check = (file: string, asOf: string) => {
+    const list = createChecklist();
+    const rim = of(file);
+    const opaque = new Map([
+      [3, Buffer.from(`${rim.version}\0`)],
+      [6, new Uint8Array(8)],
+    ]);
+    const [report] = recognise('evidence', evidence('nvidia/hopper_evidence.json')).found.flatMap(({ item }) =>
+      item.kind === 'nvidia-report' ? [item.report] : [],
+    );
+    assert.ok(report !== undefined);
+    checkReference({
+      ...{ list, crypto: nodeCrypto(), report: { ...report, opaque }, device: 'GH100 A01', rims: [rim] },
+      ...{ certificates: [], revocationLists: [], responses: [], asOf: Date.parse(asOf) },
+    });
+    return list.checks.filter(({ status }) => status === 'failed').map(({ id }) => id);
+  };
+  const [good, altered, expired] = [
+    'nvidia/NV_GPU_DRIVER_GH100_550.144.03.xml',
+    'nvidia/incorrect_signature_driver_rim.xml',
+    'nvidia/NV_GPU_DRIVER_GH100_570.124.03_expired.xml',
+  ] as const;
+  // The measurements are another driver's: this GPU runs another version.
+  const others = ['nvidia.reference', 'nvidia.measurement'];
+  assert.deepEqual(check(good, today), others);
+  assert.deepEqual(check(altered, today), ['nvidia.reference', 'nvidia.rim.signature', 'nvidia.measurement']);
+  // Its text was altered after it was signed, too: the digest is another.
+  const late = ['nvidia.reference', 'nvidia.rim.signature', 'chain.validity', 'nvidia.measurement'];
+  assert.deepEqual(check(expired, today), late);
+  assert.ok(!check(expired, '2025-01-01').includes('chain.validity'));
+  assert.deepEqual(answer(files, today).failed, ['nvidia.reference']);
+});
+
+row('nvidia/spdm_parsed_output.json: field by field as NVIDIA parses it', () => {
+  const golden = JSON.parse(Buffer.from(evidence('nvidia/spdm_parsed_output.json')).toString()) as {
+    readonly Nonce: string;
+    readonly NumberOfBlocks: number;
+    readonly MeasurementRecordLength: number;
+    readonly OpaqueLength: number;
+    readonly Signature: string;
+    readonly MeasurementRecord: {
+      readonly MeasurementBlocks: Record<string, { readonly DMTFSpecMeasurementValue: string }>;
+    };
+    readonly OpaqueData: { readonly OpaqueDataField: Record<string, string | readonly number[]> };
+  };
+  const bytes = (text: string) => Buffer.from(text.replace(/^0x/, ''), 'hex');
+  const u16 = (value: number) => Buffer.from([value & 0xff, value >> 8]);
+  const blocks = Object.entries(golden.MeasurementRecord.MeasurementBlocks).map(([index, one]) => {
+    const value = bytes(one.DMTFSpecMeasurementValue);
+    return Buffer.concat([
+      Buffer.from([Number(index), 1]),
+      u16(value.length + 3),
+      Buffer.from([1]),
+      u16(value.length),
+      value,
+    ]);
+  });
+  // NVIDIA's names of the fields are ours; written with our numbers the opaque data must come to the golden length.
+  const called: Readonly<Record<string, string>> = { msrscnt: 'measurement-counts', cprinfo: 'cpr-info' };
+  const numbers = new Map(Object.entries(OPAQUE_FIELDS).map(([number, { name }]) => [name, Number(number)]));
+  const fields = Object.entries(golden.OpaqueData.OpaqueDataField).map(([name, value]) => {
+    const plain = name.replace('OPAQUE_FIELD_ID_', '').toLowerCase().replaceAll('_', '-');
+    const number = numbers.get(called[plain] ?? plain);
+    assert.ok(number !== undefined, name);
+    const raw =
+      typeof value === 'string'
+        ? bytes(value)
+        : Buffer.concat(value.map((one) => Buffer.concat([u16(one & 0xffff), u16(one >>> 16)])));
+    return { number, name: called[plain] ?? plain, value, field: Buffer.concat([u16(number), u16(raw.length), raw]) };
+  });
+  // Of the golden 435 bytes twelve are two fields that this parser left out: 34 and 36, two bytes each.
+  const unnamed = [34, 36].map((number) => Buffer.concat([u16(number), u16(2), u16(1)]));
+  const opaque = Buffer.concat([...fields.map(({ field }) => field), ...unnamed]);
+  const record = Buffer.concat(blocks);
+  assert.deepEqual([opaque.length, record.length], [golden.OpaqueLength, golden.MeasurementRecordLength]);
+  const head = Buffer.concat([Buffer.from([0x11, 0xe0, 1, 0xff]), Buffer.alloc(33)]);
+  const response = Buffer.concat([
+    ...[Buffer.from([0x11, 0x60, 0, 0, golden.NumberOfBlocks]), u16(record.length), Buffer.from([0]), record],
+    ...[bytes(golden.Nonce), u16(opaque.length), opaque, bytes(golden.Signature)],
+  ]);
+  const read = readNvidiaReport(Buffer.concat([head, response]));
+  assert.ok(read.ok);
+  const hex = (value: Uint8Array | undefined) => `0x${Buffer.from(value ?? []).toString('hex')}`;
+  assert.equal(hex(read.value.responderNonce), golden.Nonce);
+  assert.equal(hex(read.value.signature), golden.Signature);
+  assert.equal(read.value.measurements.size, golden.NumberOfBlocks);
+  for (const [index, one] of Object.entries(golden.MeasurementRecord.MeasurementBlocks))
+    assert.equal(hex(read.value.measurements.get(Number(index))?.value), one.DMTFSpecMeasurementValue);
+  assert.deepEqual(versionsOf(read.value), { driver: '580.159.03', vbios: '96.00.74.00.20' });
+  for (const { number, name, value } of fields) {
+    const form = OPAQUE_FIELDS[number]?.form ?? 'hex';
+    const ours = opaqueValue(form, read.value.opaque.get(number) ?? new Uint8Array());
+    if (form === 'counts') assert.deepEqual(ours, value, name);
+    if (form === 'hex') assert.equal(`0x${String(ours)}`, value, name);
   }
 });
 

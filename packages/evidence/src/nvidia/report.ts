@@ -2,7 +2,7 @@
  * Attestation reports of NVIDIA GPUs and switches: an SPDM 1.1 GET_MEASUREMENTS request of 37 bytes, the MEASUREMENTS
  * response behind it, NVIDIA's own fields in the opaque data. DSP0274 1.1.2 §10.11; NVIDIA attestation SDK.
  */
-import { asciiText } from '@airlock/core/bytes.ts';
+import { asciiText, hex, hexByte } from '@airlock/core/bytes.ts';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { u16le, u32le } from '../bytes.ts';
 
@@ -11,18 +11,25 @@ const RESPONSE_HEAD = 8;
 const NONCE = 32;
 const SIGNATURE = 96;
 const REPORT_LIMIT = 64 * 1024;
-const MSRSCNT = 12;
 /** P-384 raw signature over everything before it: request and response, since SPDM 1.1 signs no version exchange. */
 
-/** Fields that Airlock has a name for; others are counted. */
-export const OPAQUE_FIELDS: Readonly<Record<number, { readonly name: string; readonly form: 'text' | 'hex' }>> = {
+/** `list` is of eight bytes each, `counts` of numbers of four; the others as they stand. */
+export type OpaqueForm = 'text' | 'hex' | 'list' | 'counts' | 'version';
+
+/** Fields that Airlock has a name for; others are counted. NVIDIA attestation SDK. */
+export const OPAQUE_FIELDS: Readonly<Record<number, { readonly name: string; readonly form: OpaqueForm }>> = {
+  1: { name: 'cert-issuer-name', form: 'hex' },
+  2: { name: 'cert-authority-key-identifier', form: 'hex' },
   3: { name: 'driver-version', form: 'text' },
   4: { name: 'gpu-info', form: 'hex' },
   5: { name: 'sku', form: 'hex' },
-  6: { name: 'vbios-version', form: 'hex' },
+  6: { name: 'vbios-version', form: 'version' },
   7: { name: 'manufacturer-id', form: 'hex' },
   8: { name: 'tamper-detection', form: 'hex' },
+  9: { name: 'smc', form: 'hex' },
+  10: { name: 'vpr', form: 'hex' },
   11: { name: 'nvdec0-status', form: 'hex' },
+  12: { name: 'measurement-counts', form: 'counts' },
   13: { name: 'cpr-info', form: 'hex' },
   14: { name: 'board-id', form: 'hex' },
   15: { name: 'chip-sku', form: 'text' },
@@ -32,7 +39,22 @@ export const OPAQUE_FIELDS: Readonly<Record<number, { readonly name: string; rea
   19: { name: 'project-sku-mod', form: 'text' },
   20: { name: 'fwid', form: 'hex' },
   21: { name: 'protected-pcie-status', form: 'hex' },
+  // A GPU lists the switches that it sees, a switch names itself.
+  22: { name: 'switch-pdi', form: 'list' },
+  23: { name: 'floorswept-ports', form: 'hex' },
+  24: { name: 'position-id', form: 'hex' },
+  25: { name: 'lock-switch-status', form: 'hex' },
+  26: { name: 'gpu-pdi', form: 'list' },
+  32: { name: 'gpu-link-connection', form: 'hex' },
+  33: { name: 'system-enable-status', form: 'hex' },
+  34: { name: 'opaque-data-version', form: 'hex' },
+  35: { name: 'chip-info', form: 'hex' },
+  36: { name: 'feature-flag', form: 'hex' },
 };
+const DRIVER_VERSION = 3;
+const VBIOS_VERSION = 6;
+const NVDEC_STATUS = 11;
+const NVDEC_OFF = 0x55;
 
 export interface NvidiaReport {
   /** As far as the size fields reach, a copy. */
@@ -120,8 +142,52 @@ export function opaqueText(value: Uint8Array): string {
   return asciiText(end === -1 ? value : value.subarray(0, end));
 }
 
-/** How often each measurement was extended since the last reset; empty when the field is not there. */
-export function measurementCounts(report: NvidiaReport): number[] {
-  const raw = report.opaque.get(MSRSCNT) ?? new Uint8Array();
-  return Array.from({ length: Math.floor(raw.length / 4) }, (_, i) => u32le(raw, i * 4));
+/** A switch has no driver. */
+export function isSwitch(report: NvidiaReport): boolean {
+  return !report.opaque.has(DRIVER_VERSION);
+}
+
+/** As the manifests name them; null where the report does not say. */
+export function versionsOf(report: NvidiaReport): { readonly driver: string | null; readonly vbios: string | null } {
+  const driver = report.opaque.get(DRIVER_VERSION);
+  const vbios = report.opaque.get(VBIOS_VERSION);
+  return {
+    driver: driver === undefined ? null : opaqueText(driver),
+    vbios: vbios === undefined ? null : biosVersion(vbios),
+  };
+}
+
+/** A switch writes text; a GPU five bytes, of which the first four stand backwards: 00 74 00 96 20 is 96.00.74.00.20. */
+export function biosVersion(value: Uint8Array): string | null {
+  const text = opaqueText(value);
+  if (/^[0-9A-Fa-f]{2}(\.[0-9A-Fa-f]{2}){4}$/.test(text)) return text.toUpperCase();
+  if (value.length !== 8) return null;
+  const [a = 0, b = 0, c = 0, d = 0, e = 0] = value;
+  return [d, c, b, a, e].map(hexByte).join('.').toUpperCase();
+}
+
+/** The report says that the video decoder is off. */
+export function nvdecDisabled(report: NvidiaReport): boolean {
+  const status = report.opaque.get(NVDEC_STATUS);
+  return status?.length === 1 && status[0] === NVDEC_OFF;
+}
+
+/** A field's value in the form that it has. */
+export function opaqueValue(form: OpaqueForm, value: Uint8Array): string | readonly string[] | readonly number[] {
+  switch (form) {
+    case 'text':
+      return opaqueText(value);
+    case 'version':
+      return biosVersion(value) ?? hex(value);
+    case 'list':
+      return chunks(value, 8).map(hex);
+    case 'counts':
+      return chunks(value, 4).map((one) => u32le(one, 0));
+    case 'hex':
+      return hex(value);
+  }
+}
+
+function chunks(value: Uint8Array, size: number): Uint8Array[] {
+  return Array.from({ length: Math.ceil(value.length / size) }, (_, i) => value.subarray(i * size, (i + 1) * size));
 }

@@ -8,7 +8,10 @@ import { type Certificate, keyOf } from '../x509/certificate.ts';
 import { checkChain, nameOf, type TrustedRoot } from '../x509/chain.ts';
 import type { RevocationList } from '../x509/crl.ts';
 import { DerReader, TAG } from '../x509/der.ts';
-import { type NvidiaReport, OPAQUE_FIELDS, opaqueText } from './report.ts';
+import type { OcspResponse } from '../x509/ocsp.ts';
+import { checkReference } from './check-rim.ts';
+import { isSwitch, type NvidiaReport, OPAQUE_FIELDS, opaqueValue } from './report.ts';
+import type { Rim } from './rim.ts';
 
 /** SHA-384 of the SubjectPublicKeyInfo of NVIDIA's device identity root. */
 export const NVIDIA_ROOTS: readonly TrustedRoot[] = [
@@ -23,6 +26,9 @@ export interface NvidiaInput {
   readonly report: NvidiaReport;
   readonly certificates: readonly Certificate[];
   readonly revocationLists?: readonly RevocationList[];
+  readonly responses?: readonly OcspResponse[];
+  /** NVIDIA’s manifests, of any devices. */
+  readonly rims?: readonly Rim[];
   readonly asOf: number;
   /** 32 bytes. */
   readonly nonce?: Uint8Array;
@@ -30,6 +36,8 @@ export interface NvidiaInput {
   readonly taken?: ReadonlySet<string>;
   readonly allowed?: ReadonlySet<string>;
   readonly roots?: readonly TrustedRoot[];
+  /** Of the manifests; NVIDIA’s, unless a test brings its own. */
+  readonly rimRoots?: readonly TrustedRoot[];
 }
 
 const P384 = { kind: 'ecdsa', hash: 'sha384', form: 'raw' } as const;
@@ -37,6 +45,8 @@ const FWID_FIELD = 20;
 const SIGNER_LIMIT = 64;
 /** TCG DICE: what firmware the key was derived for. */
 const DICE = '2.23.133.5.4.1';
+/** As Blackwell’s certificates name it, DiceTcbInfo alone. */
+const DICE_TCB_INFO = '2.23.133.5.4.1.1';
 const FWIDS = 0xa6;
 
 export interface NvidiaAppraisal extends Appraisal {
@@ -48,7 +58,7 @@ export function verifyNvidia(input: NvidiaInput): NvidiaAppraisal {
   const { crypto, report } = input;
   const list = createChecklist(input.allowed);
   const leaves = input.certificates.filter(({ authority }) => !authority);
-  const named = (one: Certificate) => one.extensions.has(DICE);
+  const named = (one: Certificate) => diceOf(one) !== undefined;
   const candidates = [...leaves.filter(named), ...leaves.filter((one) => !named(one))].slice(0, SIGNER_LIMIT);
   const verifies = (one: Certificate) => keyOf(crypto, one)?.verify(P384, report.signed, report.signature) === true;
   const signer = candidates.find(verifies);
@@ -72,15 +82,21 @@ export function verifyNvidia(input: NvidiaInput): NvidiaAppraisal {
       pool: input.certificates,
       roots: input.roots ?? NVIDIA_ROOTS,
       asOf: input.asOf,
-      revocation: { lists: input.revocationLists ?? [], required: false, of: 'all' },
+      revocation: {
+        lists: input.revocationLists ?? [],
+        responses: input.responses ?? [],
+        required: false,
+        of: 'all',
+      },
     });
     const stated = report.opaque.get(FWID_FIELD);
     const certified = firmwareId(leaf);
     const same = certified !== null && stated !== undefined && sameBytes(certified, stated);
     if (stated === undefined) {
       list.unchecked('nvidia.fwid', {
-        expected: certified === null ? 'an FWID' : hex(certified),
+        expected: 'a firmware id in the report',
         found: 'absent in this report',
+        hint: 'older firmware states none: the manifests alone say what runs',
       });
     } else {
       list.check('nvidia.fwid', same, {
@@ -97,13 +113,16 @@ export function verifyNvidia(input: NvidiaInput): NvidiaAppraisal {
     });
   }
   checkNonce(list, input.nonce, report.nonce, { field: 'GET_MEASUREMENTS nonce', bytes: [4, 36] });
-  list.check('nvidia.reference', false, {
-    expected: `reference values for ${report.measurements.size} measurements`,
-    found: 'this version of Airlock reads no RIM files: they were compared with nothing',
+  checkReference({
+    ...{ list, crypto, report, asOf: input.asOf, rims: input.rims ?? [], certificates: input.certificates },
+    device: leaf?.subject.commonName ?? null,
+    revocationLists: input.revocationLists ?? [],
+    responses: input.responses ?? [],
+    ...(input.rimRoots === undefined ? {} : { roots: input.rimRoots }),
   });
   let claims: Record<string, Claim> | null = null;
   return {
-    kind: 'nvidia-gpu',
+    kind: isSwitch(report) ? 'nvidia-switch' : 'nvidia-gpu',
     title: `NVIDIA report of ${leaf === undefined ? 'an unknown device' : nameOf(leaf)}`,
     verdict: verdictOf(list.checks),
     checks: list.checks,
@@ -129,10 +148,14 @@ export function firmwareId(certificate: Certificate): Uint8Array | null {
   return id;
 }
 
+function diceOf({ extensions }: Certificate): Uint8Array | undefined {
+  return (extensions.get(DICE) ?? extensions.get(DICE_TCB_INFO))?.value;
+}
+
 const firmwareIds = new WeakMap<Certificate, Uint8Array | null>();
 
 function readFirmwareId(certificate: Certificate): Uint8Array | null {
-  const outer = new DerReader(certificate.extensions.get(DICE)?.value ?? new Uint8Array());
+  const outer = new DerReader(diceOf(certificate) ?? new Uint8Array());
   const reader = outer.enter(TAG.sequence);
   outer.finish();
   if (reader.peek() === TAG.integer) {
@@ -166,9 +189,10 @@ function claimsOf(report: NvidiaReport): Record<string, Claim> {
   const fields: Record<string, Claim> = {};
   for (const [number, { name, form }] of Object.entries(OPAQUE_FIELDS)) {
     const value = report.opaque.get(Number(number));
-    fields[name] = value === undefined ? 'absent' : form === 'text' ? opaqueText(value) : hex(value);
+    fields[name] = value === undefined ? 'absent' : opaqueValue(form, value);
   }
+  const unknown = [...report.opaque.keys()].filter((number) => OPAQUE_FIELDS[number] === undefined);
   const measurements: Record<string, Claim> = {};
   for (const [index, { value }] of report.measurements) measurements[String(index)] = hex(value);
-  return { ...fields, nonce: hex(report.nonce), measurements };
+  return { ...fields, 'unknown-fields': unknown, nonce: hex(report.nonce), measurements };
 }

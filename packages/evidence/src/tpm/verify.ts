@@ -3,9 +3,9 @@ import { hex } from '@airlock/core/bytes.ts';
 import { concat, sameBytes } from '../bytes.ts';
 import { type Appraisal, type Checklist, type Claim, createChecklist, verdictOf } from '../check.ts';
 import { type Crypto, HASH_SIZE, type Hash } from '../crypto.ts';
+import { ranges } from '../ranges.ts';
 import { type EventLog, initialRegister, replay } from './event-log.ts';
 import type { TpmQuote } from './quote.ts';
-import { ranges } from './ranges.ts';
 
 /** A key that may have signed the quote. */
 export interface TpmKey {

@@ -10,6 +10,7 @@ import type { Crypto } from '../crypto.ts';
 import { timeText } from '../time.ts';
 import { type Certificate, CRL_SIGN, isSignedBy, KEY_CERT_SIGN } from './certificate.ts';
 import type { RevocationList } from './crl.ts';
+import { answerFor, isAuthentic, type OcspResponse } from './ocsp.ts';
 
 /** A vendor's root, by the SHA-384 digest of its SubjectPublicKeyInfo in hex. */
 export interface TrustedRoot {
@@ -26,6 +27,8 @@ export interface ChainInput {
   readonly asOf: number;
   readonly revocation: {
     readonly lists: readonly RevocationList[];
+    /** Answers that were fetched before, for certificates that no list is given for. */
+    readonly responses?: readonly OcspResponse[];
     /** Must there be a list? Where not, its absence is told and rejects nothing. */
     readonly required: boolean;
     /** `authorities`: the signer itself is on no list, because its issuer keeps none (AMD). */
@@ -45,6 +48,9 @@ export interface Chain {
 const LENGTH_LIMIT = 8;
 const CANDIDATE_LIMIT = 8;
 const LIST_LIMIT = 32;
+const RESPONSE_LIMIT = 64;
+/** How long an answer that names no next one is believed. */
+const DAY = 24 * 60 * 60 * 1000;
 const UNDERSTOOD: readonly string[] = ['2.5.29.15', '2.5.29.19', '2.5.29.37'];
 const DIGITAL_SIGNATURE = 1;
 
@@ -80,7 +86,7 @@ export function checkChain(list: Checklist, input: ChainInput): Chain {
     ...input,
     pool: [...input.pool],
     roots: [...input.roots],
-    revocation: { ...input.revocation, lists: [...lists] },
+    revocation: { ...input.revocation, lists: [...lists], responses: [...(input.revocation.responses ?? [])] },
   };
   known.set(input.leaf, { input: copy, checks: own.checks, chain });
   return chain;
@@ -95,6 +101,7 @@ function isSameInput(a: ChainInput, b: ChainInput): boolean {
     r.of === s.of &&
     isSameList(a.pool, b.pool) &&
     isSameList(r.lists, s.lists) &&
+    isSameList(r.responses ?? [], s.responses ?? []) &&
     isSameList(u, v) &&
     isSameList(a.roots, b.roots)
   );
@@ -237,6 +244,8 @@ function checkRevocation(list: Checklist, input: ChainInput, certificates: reado
       });
       continue;
     }
+    const answered = checkAnswers(list, input, certificate, issuer);
+    if (named.length === 0 && answered) continue;
     if (named.length === 0) {
       const detail = { subject, expected: `the revocation list of ${nameOf(issuer)}`, found: 'none was given' };
       if (revocation.required) list.check('chain.revocation', false, detail);
@@ -270,6 +279,48 @@ function checkRevocation(list: Checklist, input: ChainInput, certificates: reado
       ...(revokedAt === undefined ? {} : { hint: 'the vendor withdrew this certificate: do not trust the machine' }),
     });
   }
+}
+
+/** What OCSP responses say of one certificate; false when none that is genuine says anything. */
+function checkAnswers(list: Checklist, input: ChainInput, certificate: Certificate, issuer: Certificate): boolean {
+  const { crypto, asOf } = input;
+  const responses = input.revocation.responses ?? [];
+  const found = responses.slice(0, RESPONSE_LIMIT).flatMap((response) => {
+    const answer = answerFor(crypto, response, certificate, issuer);
+    return answer !== null && isAuthentic(crypto, response, issuer, asOf) ? [answer] : [];
+  });
+  if (found.length === 0) return false;
+  const subject = nameOf(certificate);
+  // As with lists: a revocation counts on whatever genuine answer it stands.
+  const revoked = found.find(({ status }) => status === 'revoked');
+  const current = found.find(
+    ({ status, thisUpdate, nextUpdate }) =>
+      status === 'good' && thisUpdate <= asOf && asOf <= (nextUpdate ?? thisUpdate + DAY),
+  );
+  const [shown = null] = found;
+  const expected = `an answer of ${nameOf(issuer)} that serial ${certificate.serial} is good on ${timeText(asOf)}`;
+  if (revoked !== undefined) {
+    const held = revoked.onHold ? ', on hold: its issuer may take that back' : '';
+    list.check('chain.revocation', false, {
+      subject,
+      expected,
+      found: `revoked on ${timeText(revoked.revokedAt ?? 0)}${held}`,
+      hint: 'the vendor withdrew this certificate: do not trust the machine',
+    });
+  } else {
+    list.check('chain.revocation', current !== undefined, {
+      subject,
+      expected,
+      found:
+        current !== undefined
+          ? 'good'
+          : shown?.status === 'unknown'
+            ? 'its issuer does not know it'
+            : `good from ${timeText(shown?.thisUpdate ?? 0)} to ${timeText(shown?.nextUpdate ?? shown?.thisUpdate ?? 0)} only`,
+      hint: 'fetch the OCSP response anew, or check the date (--as-of)',
+    });
+  }
+  return true;
 }
 
 export function nameOf(certificate: Certificate): string {
