@@ -39,6 +39,7 @@ export const TRANSPORT_ERRORS = {
   'vfio-user-dma-refused': 'A range of DMA memory, or a transfer by message, was refused.',
   'vfio-user-stealth-unsure':
     'A vfio-user client does not read configuration space as QEMU 11 does: it may emulate what the function owns.',
+  'uring-unavailable': 'io_uring is switched off, forbidden, or not in this kernel; I/O has to go another way.',
   'notify-refused': 'The service manager did not take the message that NOTIFY_SOCKET asks for.',
 } as const satisfies ErrorCatalogue;
 
@@ -61,5 +62,17 @@ export const VHOST_USER_ERRORS = {
   'vhost-user-order': 'A message came at a time when it must not: a queue runs, or something is not known yet.',
   'vhost-user-inflight-invalid': 'The record of requests in flight does not fit the queues, or contradicts itself.',
   'vhost-user-kick-broken': 'The descriptor by which the driver wakes a queue failed; the queue is looked at at intervals.',
+  'vhost-user-reply-late': 'The back-end did not answer in time; it is not asked again.',
+  'vhost-user-reply-invalid': 'An answer is not the one that was asked for, or has a value that no answer has.',
+  'vhost-user-refused': 'The back-end says that it could not do what it was told.',
+  'vhost-user-reconnect-loses':
+    'The back-end died with requests in flight, and no record of them was kept; going on would lose them.',
+  'vhost-user-queue-broken': 'The back-end says that a queue is broken.',
+  'driver-pool-empty': 'A driver’s bounce pool has no free slice for a request.',
+  'driver-request-invalid': 'A driver’s request does not fit its queue.',
+  'driver-request-failed': 'The device answered a request with an error.',
+  'driver-reply-short': 'The device says that a request succeeded, and wrote less than the answer has.',
+  'driver-timeout': 'The device did not complete a request in time.',
+  'driver-queue-broken': 'A queue broke a rule and takes no more requests.',
   'vhost-user-call-broken': 'The descriptor by which the driver is woken failed; it gets no notifications.',
 } as const satisfies ErrorCatalogue;
