@@ -6,4 +6,5 @@ export const SERVED_TYPES: Readonly<Record<string, () => Promise<{ readonly serv
   block: () => import('./block/serve.ts'),
   entropy: () => import('./entropy/serve.ts'),
   vsock: () => import('./vsock/serve.ts'),
+  '9p': () => import('./9p/serve.ts'),
 };

@@ -1,0 +1,21 @@
+/** Linux's error numbers, as 9P2000.L has them in Rlerror. */
+export const EPERM = 1;
+export const ENOENT = 2;
+export const EIO = 5;
+export const ENXIO = 6;
+export const EBADF = 9;
+export const EEXIST = 17;
+export const EBUSY = 16;
+export const ENOTDIR = 20;
+export const EISDIR = 21;
+export const EINVAL = 22;
+export const ENFILE = 23;
+export const EFBIG = 27;
+export const EROFS = 30;
+export const ENAMETOOLONG = 36;
+export const ELOOP = 40;
+export const ENODATA = 61;
+export const EPROTO = 71;
+export const EMSGSIZE = 90;
+export const EOPNOTSUPP = 95;
+export const ESTALE = 116;
