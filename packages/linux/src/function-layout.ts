@@ -69,6 +69,8 @@ export function pciIdentity(config: Uint8Array): PciIdentity | undefined {
   const { vendor, device, revision, layout } = header;
   const subsystem =
     layout === 0 ? { vendor: readLe(config, 0x2c, 2) ?? 0, device: readLe(config, 0x2e, 2) ?? 0 } : null;
-  const serial = deviceSerialNumber(config, walkExtended(config))?.replaceAll('-', '') ?? null;
+  const digits = deviceSerialNumber(config, walkExtended(config))?.replaceAll('-', '');
+  // All zeros stand for none.
+  const serial = digits === undefined || /^0+$/.test(digits) ? null : digits;
   return { vendor, device, class: header.class, revision, subsystem, serial };
 }

@@ -106,7 +106,8 @@ function checkRanges(list: Checklist, placed: readonly Placed[], { layout }: Rep
 
 /** In the order of their pages, each ends before the next begins. */
 function checkOverlap(list: Checklist, ranges: readonly MmioRange[]): void {
-  const sorted = [...ranges].sort((a, b) => (a.firstPage < b.firstPage ? -1 : a.firstPage > b.firstPage ? 1 : 0));
+  const filled = ranges.filter(({ pages }) => pages > 0);
+  const sorted = filled.sort((a, b) => (a.firstPage < b.firstPage ? -1 : a.firstPage > b.firstPage ? 1 : 0));
   const at = sorted.findIndex((range, i) => {
     const next = sorted[i + 1];
     return next !== undefined && range.firstPage + BigInt(range.pages) > next.firstPage;
