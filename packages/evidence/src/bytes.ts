@@ -129,3 +129,8 @@ export function toBase64(bytes: Uint8Array): string {
   }
   return text;
 }
+
+/** Without padding (RFC 4648 §5). */
+export function toBase64Url(bytes: Uint8Array): string {
+  return toBase64(bytes).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+}

@@ -40,6 +40,9 @@ export const EVIDENCE_ERRORS = {
   'file-too-large': 'A file is larger than any evidence is.',
   'file-too-crowded':
     'A file holds more things, or more JSON members, than are looked at: what came after is not known.',
+  'cmw-invalid':
+    'Not a conceptual message wrapper: a record of type, value and indicator, or a collection of them (RFC 9999).',
+  'ear-key-invalid': 'Not a private key that attestation results can be signed with.',
   'verifier-gone': 'A thread of a verifier pool ended, or the pool was closed, before it answered.',
   'file-not-recognised': 'The file is no evidence, certificate, revocation list or collateral that Airlock knows.',
 } as const satisfies ErrorCatalogue;

@@ -5,6 +5,7 @@
 import type { Problem } from '@airlock/core/result.ts';
 import { asciiBytes, concat, fromBase64, fromHex, latin1, u16le, u32le } from './bytes.ts';
 import { isCcaToken, pointSpki, readCcaToken } from './cca/token.ts';
+import { isCborCmw, readCborCmw } from './cmw.ts';
 import type { Found, Item } from './item.ts';
 import { isObject, readJson } from './json.ts';
 import { isNvidiaReport, readNvidiaReport } from './nvidia/report.ts';
@@ -152,6 +153,14 @@ function lookBinary(search: Search, bytes: Uint8Array, source: string): boolean 
     return keep(readQuote(bytes), (quote) => ({ kind: 'tdx-quote', quote }));
   if (isHclReport(bytes)) return lookHcl(search, bytes, source);
   if (isNvidiaReport(bytes)) return keep(readNvidiaReport(bytes), (report) => ({ kind: 'nvidia-report', report }));
+  if (isCborCmw(bytes)) {
+    const records = readCborCmw(bytes);
+    if (records.ok) {
+      for (const [i, { value }] of records.value.entries())
+        look(search, value, `${source}: record ${i}`, DEPTH_LIMIT - 2);
+      return true;
+    }
+  }
   if (isCcaToken(bytes)) return keep(readCcaToken(bytes), (token) => ({ kind: 'cca-token', token }));
   if (isEventLog(bytes)) return keep(readEventLog(bytes), (log) => ({ kind: 'event-log', log }));
   if (isAttest(bytes)) return keep(readAttest(bytes), (attest) => ({ kind: 'tpm-attest', attest }));

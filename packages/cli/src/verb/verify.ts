@@ -7,13 +7,17 @@ import { type AppraiseOptions, appraise, describe } from '@airlock/evidence/appr
 import { fromHex } from '@airlock/evidence/bytes.ts';
 import { CHECKS, type CheckId } from '@airlock/evidence/catalogue.ts';
 import type { Appraisal, Report } from '@airlock/evidence/check.ts';
+import { CMW_INDICATORS, writeCmw } from '@airlock/evidence/cmw.ts';
+import { EAR_PROFILE, earClaims } from '@airlock/evidence/ear.ts';
 import type { Found } from '@airlock/evidence/item.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
+import { type EarKey, isPrivateKey, readEarKey, signEar } from '@airlock/evidence/node-ear.ts';
 import { FILE_LIMIT, recognise } from '@airlock/evidence/recognise.ts';
 import { TCB_PARTS, type Tcb, type TcbPart } from '@airlock/evidence/snp/tcb.ts';
 import { reportText } from '@airlock/evidence/text.ts';
 import { readTime, timeText } from '@airlock/evidence/time.ts';
 import { printable } from '@airlock/linux/attribute.ts';
+import manifest from '../../package.json' with { type: 'json' };
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
@@ -32,6 +36,8 @@ a file is, is found out from what it holds. Nothing is fetched: what is missing 
   --key FILE          a public key that you trust: of a TPM, of a CCA platform (PEM, DER, JWK); may stand more than once
   --minimum-tcb LIST  the least SNP firmware: bootloader=4,snp=24,microcode=219
   --allow ID          accept although this check failed, where that is a matter of policy; may stand more than once
+  --ear               the result as a signed JWT (EAR), made with the private key that --key FILE holds
+  --cmw               with --ear: wrapped as RFC 9999 says
   --json              the whole report as one JSON value
   --certificates      where there is no evidence: check the certificates for themselves
   --verbose, -v       also every check that passed and everything that the evidence states
@@ -52,6 +58,8 @@ Exit codes: 0 accepted, 1 rejected, 2 usage.
     'minimum-tcb': { type: 'string' },
     allow: { type: 'string', multiple: true },
     certificates: { type: 'boolean' },
+    ear: { type: 'boolean' },
+    cmw: { type: 'boolean' },
     json: { type: 'boolean' },
     verbose: { type: 'boolean', short: 'v' },
     list: { type: 'boolean' },
@@ -60,6 +68,8 @@ Exit codes: 0 accepted, 1 rejected, 2 usage.
 };
 
 const FOLDER_LIMIT = 1024;
+/** The media type of an EAR (RFC 9782, draft-ietf-rats-ear). */
+const EAR_TYPE = `application/eat+jwt; eat_profile="${EAR_PROFILE}"`;
 
 async function run(context: Context, values: Values, positionals: readonly string[]): Promise<number> {
   const json = values['json'] === true;
@@ -72,8 +82,19 @@ async function run(context: Context, values: Values, positionals: readonly strin
   const options = optionsOf(values);
 
   const trustedKeys: Uint8Array[] = [];
+  let signing: EarKey | null = null;
   for (const path of texts(values, 'key')) {
     const read = await readBytes(context, path);
+    const text = typeof read === 'string' ? '' : Buffer.from(read).toString('latin1');
+    if (isPrivateKey(text)) {
+      if (values['ear'] !== true)
+        throw new UsageError(`--key ${printable(path)}: a private key, which only --ear needs`);
+      if (signing !== null) throw new UsageError('--key: one private key is enough');
+      const key = readEarKey(text);
+      if (!key.ok) throw new UsageError(`--key ${printable(path)}: ${key.error.message}`);
+      signing = key.value;
+      continue;
+    }
     const keys = typeof read === 'string' ? read : keysIn(recognise(printable(path), read).found);
     if (typeof keys === 'string' || keys.length === 0) {
       context.stderr(
@@ -83,6 +104,10 @@ async function run(context: Context, values: Values, positionals: readonly strin
     }
     trustedKeys.push(...keys);
   }
+  if (values['ear'] === true && signing === null)
+    throw new UsageError('--ear: the private key to sign with is missing: --key FILE (PEM or JWK)');
+  if (values['ear'] === true && json) throw new UsageError('--ear and --json are two forms of one result: choose one');
+  if (values['cmw'] === true && signing === null) throw new UsageError('--cmw wraps what --ear signs');
   const found: Found[] = [];
   const files: { file: string; holds: string[] }[] = [];
   const problems: { file: string; problem: Problem }[] = [];
@@ -136,6 +161,25 @@ async function run(context: Context, values: Values, positionals: readonly strin
     files,
     problems,
   };
+  if (signing !== null) {
+    const claims = earClaims(report, {
+      issuedAt: Date.now(),
+      build: `airlock ${manifest.version}`,
+      ...(options.nonce === undefined ? {} : { nonce: options.nonce }),
+    });
+    const token = await signEar(claims, signing);
+    if (!token.ok) {
+      context.stderr(`airlock verify: ${token.error.message}\n`);
+      return EXIT.environment;
+    }
+    const record = {
+      type: EAR_TYPE,
+      value: new TextEncoder().encode(token.value),
+      indicator: CMW_INDICATORS['attestation-results'],
+    };
+    context.stdout(`${values['cmw'] === true ? writeCmw(record) : token.value}\n`);
+    return report.verdict === 'accepted' ? EXIT.fine : EXIT.findings;
+  }
   context.stdout(
     json
       ? `${JSON.stringify(report, null, 2)}\n`
