@@ -21,6 +21,8 @@ export interface Statement {
   readonly slot: number;
   /** All that the signature covers, without the prefix of 1.2. */
   readonly transcript: Uint8Array;
+  /** The same, message by message. */
+  readonly messages: readonly Uint8Array[];
   readonly signature: Uint8Array;
 }
 
@@ -86,6 +88,7 @@ export function* challenge(
       suite,
       slot,
       transcript: concat(...parts),
+      messages: parts,
       signature: message.signature,
     },
     nonce,

@@ -94,7 +94,8 @@ function* ask(
   const requesterContext = crypto.random(REQUESTER_CONTEXT_SIZE);
   const request = encodeGetMeasurements(context, {
     operation,
-    raw,
+    // Without a measurement hash there is nothing but values.
+    raw: raw || negotiated.measurementHash === 'raw',
     fresh,
     sign: slot === undefined || nonce === null ? null : { nonce, slot },
     context: requesterContext,
@@ -129,7 +130,7 @@ function* ask(
     if (!verifyTranscript(crypto, suite, peer.key, PURPOSE.measurements, parts, message.signature))
       return fail('signature-wrong', 'MEASUREMENTS: its signature does not verify over what was said');
     const { signature } = message;
-    statement = { purpose: PURPOSE.measurements, suite, slot, transcript: concat(...parts), signature };
+    statement = { purpose: PURPOSE.measurements, suite, slot, transcript: concat(...parts), messages: parts, signature };
     signedBlocks = measured;
   }
   return ok({
