@@ -222,8 +222,9 @@ export class ServedQueues implements Poller {
   prepareToSleep(): boolean {
     this.awake = false;
     let there = false;
-    for (const { queue, miss } of this.running) {
-      if (queue?.requestNotifications() === true && miss === null && !this.broken) there = true;
+    for (const vring of this.running) {
+      // Buffers that the device has no use for yet, as a driver gives them ahead to receive into, are no work.
+      if (vring.queue?.requestNotifications() === true && this.serve(vring) > 0) there = true;
     }
     return there;
   }
