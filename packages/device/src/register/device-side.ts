@@ -144,10 +144,13 @@ export class DeviceSide implements DeviceLink, Poller {
 
   prepareToSleep(): boolean {
     let work = false;
-    for (const queue of this.running) {
-      if (queue !== null && queue.violation === null && queue.requestNotifications()) work = true;
+    for (const [index, queue] of this.running.entries()) {
+      // Buffers that the device has no use for yet, as a driver gives them ahead to receive into, are no work.
+      if (queue !== null && queue.violation === null && queue.requestNotifications() && this.serveOnce(index) > 0) {
+        work = true;
+      }
     }
-    return work && this.mayTransfer();
+    return work;
   }
 
   notify(index: number): void {

@@ -47,6 +47,8 @@ export class VsockDevice implements ServedDevice {
   private readonly headerBytes = new Uint8Array(VSOCK_HEADER_SIZE);
   private readonly payload = new Uint8Array(PAYLOAD_LIMIT);
   private readonly queues: (DeviceQueue | null)[] = [null, null, null];
+  /** Queues that ran since `start`. */
+  private readonly begun = new Set<number>();
   private link: DeviceLink | null = null;
   /** The driver was here before us and believes in connections that we do not have. */
   private owesTransportReset = false;
@@ -77,12 +79,15 @@ export class VsockDevice implements ServedDevice {
   start(link: DeviceLink): void {
     this.link = link;
     this.owesTransportReset = false;
+    this.begun.clear();
     this.hub.seqpacket = hasFeature(link.features, SEQPACKET_BIT);
   }
 
   startQueue(index: number, queue: DeviceQueue): void {
     this.queues[index] = queue;
-    if (this.hub.size === 0 && this.isResumed(queue)) this.owesTransportReset = true;
+    // A queue that only paused goes on with the connections that there are.
+    if (!this.begun.has(index) && this.isResumed(queue)) this.owesTransportReset = true;
+    this.begun.add(index);
     // Callers are taken when there is a driver that can answer them.
     if (this.queues[RX] && this.queues[TX]) this.host.begin((caller) => this.hub.call(caller));
   }
