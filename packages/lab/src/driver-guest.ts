@@ -153,6 +153,9 @@ export function bootDriverGuest(images: DriverImages, options: DriverGuestOption
   });
 }
 
+/** Those of QEMU's devices that can be legacy ones too. */
+const TRANSITIONAL = new Set(['vhost-user-blk-pci', 'virtio-net-pci', 'vhost-user-scsi-pci', 'vhost-user-vsock-pci']);
+
 /** The words of a `-device` that has QEMU speak vhost-user to `socket`. Modern VIRTIO behind the DMA API. */
 export function vhostUserPart(
   id: string,
@@ -161,14 +164,16 @@ export function vhostUserPart(
   more: Readonly<Record<string, string>> = {},
 ): Part {
   const net = driver.startsWith('virtio-net');
+  // Of QEMU's front-ends these two wait for a connection that is made in the background, and survive its loss.
+  const reconnects = net || driver.startsWith('vhost-user-blk');
   return {
     backend: [
-      ...['-chardev', `socket,id=${id},path=${socket.replaceAll(',', ',,')},reconnect-ms=200`],
+      ...['-chardev', `socket,id=${id},path=${socket.replaceAll(',', ',,')}${reconnects ? ',reconnect-ms=200' : ''}`],
       ...(net ? ['-netdev', `vhost-user,id=${id}-net,chardev=${id},queues=${more['queues'] ?? '1'}`] : []),
     ],
     device: {
       driver,
-      'disable-legacy': 'on',
+      ...(TRANSITIONAL.has(driver) ? { 'disable-legacy': 'on' } : {}),
       iommu_platform: 'on',
       ...(net ? { netdev: `${id}-net`, romfile: '' } : { chardev: id }),
       ...withoutQueues(more, net),

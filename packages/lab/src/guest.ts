@@ -109,7 +109,11 @@ export async function startGuest(cache: Cache, options: GuestOptions): Promise<R
       }
     });
     const qmp = await openQmp(control.value);
-    if (!qmp.ok) return state.fault() ?? qmp;
+    if (!qmp.ok) {
+      // A machine that QEMU refuses: what it says about that comes a moment after its sockets close.
+      await Promise.race([state.gone, new Promise((resolve) => setTimeout(resolve, 1000))]);
+      return state.fault() ?? qmp;
+    }
     const started = performance.now();
     const answering = state.until<void>(
       (done) => {

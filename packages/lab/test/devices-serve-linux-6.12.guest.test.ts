@@ -1,0 +1,3 @@
+import { devicesServeLinux } from './devices-serve-linux.ts';
+
+devicesServeLinux('6.12');
