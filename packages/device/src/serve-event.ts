@@ -30,6 +30,8 @@ export interface ServeRequest {
   readonly once: boolean;
   /** Take memory that the front-end can shrink: see `BackEndOptions`. */
   readonly unsealedMemory: boolean;
+  /** vfio-user: the VMM emulates MSI-X (see `ConnectionOptions.stealth`). */
+  readonly plain: boolean;
 }
 
 /** The most characters of one line. */

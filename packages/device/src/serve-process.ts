@@ -8,9 +8,8 @@ import type { Problem, Result } from '@airlock/core/result.ts';
 import { createReactor } from '@airlock/transport/event-loop.ts';
 import { READABLE } from '@airlock/transport/reactor.ts';
 import { loadSystemCalls } from '@airlock/transport/system-calls.ts';
-import { listenUnix } from '@airlock/transport/unix-listener.ts';
-import { serveVhostUser } from '@airlock/transport/vhost-user/back-end.ts';
 import type { ServeEvent, ServeRequest } from './serve-event.ts';
+import { TRANSPORTS } from './serve-transport.ts';
 import { SERVED_TYPES } from './serve-types.ts';
 
 const CONTROL = 3;
@@ -47,37 +46,23 @@ async function serve(request: ServeRequest): Promise<number> {
     warn: (text) => tell({ event: 'warning', text }),
   });
   if (!device.ok) return failed(device.error);
-  const listener = listenUnix(calls.value, request.socket);
-  if (!listener.ok) {
+  const start = TRANSPORTS[request.transport];
+  const transport = start?.({
+    ...{ calls: calls.value, reactor: reactor.value, device: device.value },
+    ...{ request, tell },
+  });
+  if (transport?.ok !== true) {
     device.value.close();
-    return failed(listener.error);
+    return failed(transport?.error ?? { code: 'device-option-invalid', message: `no transport ${request.transport}` });
   }
-  const backEnd = serveVhostUser(
-    {
-      calls: calls.value,
-      reactor: reactor.value,
-      device: device.value,
-      unsealedMemory: request.unsealedMemory,
-      report(event) {
-        if (event.kind === 'connected') tell({ event: 'connected' });
-        else if (event.kind === 'problem') tell({ event: 'problem', problem: event.problem });
-        else {
-          tell({ event: 'disconnected', why: event.why });
-          if (request.once) reactor.value.stop();
-        }
-      },
-    },
-    listener.value,
-  );
   reactor.value.watch(CONTROL, READABLE, () => reactor.value.stop());
   tell({
     ...{ event: 'listening', type: request.type, transport: request.transport },
     ...{ socket: request.socket, device: prepared.value.describe() },
   });
   const outcome: Result<void> = reactor.value.run();
-  backEnd.close();
+  transport.value.close();
   device.value.close();
-  listener.value.close();
   if (!outcome.ok) return failed(outcome.error);
   tell({ event: 'ended' });
   return 0;

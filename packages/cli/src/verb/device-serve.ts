@@ -3,14 +3,15 @@ import { nearest } from '@airlock/core/nearest.ts';
 import { formatProblem, type Problem } from '@airlock/core/result.ts';
 import { serveDevice } from '@airlock/device/serve.ts';
 import type { ServeEvent } from '@airlock/device/serve-event.ts';
+import { TRANSPORTS as SERVE_TRANSPORTS } from '@airlock/device/serve-transport.ts';
 import type { OptionValues, ServedType, ServeOption } from '@airlock/device/serve-type.ts';
 import { SERVED_TYPES } from '@airlock/device/serve-types.ts';
 import { paintFor, safe } from '../agent-view.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
-const TRANSPORTS = ['vhost-user'];
+const TRANSPORTS = Object.keys(SERVE_TRANSPORTS);
 /** Options of the verb itself; all others belong to a type. */
-const OWN = ['socket', 'transport', 'once', 'unsealed-memory', 'json', 'help'];
+const OWN = ['socket', 'transport', 'once', 'unsealed-memory', 'plain', 'json', 'help'];
 
 /** Loaded here, because the options of all types are the options of the verb. */
 const types = new Map<string, ServedType>(
@@ -30,6 +31,7 @@ export const verb: Verb = {
   --transport NAME       how it is served: ${TRANSPORTS.join(', ')} (default: ${TRANSPORTS[0]})
   --once                 end when the first front-end has gone
   --unsealed-memory      take memory that the front-end can shrink (libblkio, DPDK): it can then kill this device
+  --plain                vfio-user: let the VMM emulate MSI-X instead of owning capabilities and interrupts
   --json                 what happens as one JSON object a line
 
 ${[...types].map(typeHelp).join('\n')}
@@ -39,12 +41,15 @@ Front-ends may come and go; SIGTERM or SIGINT ends it, with everything written. 
   airlock device serve block --socket /run/vm1/disk.sock --file disk.img
   qemu-system-x86_64 -M q35,memory-backend=mem -object memory-backend-memfd,id=mem,size=1G,share=on \\
     -chardev socket,id=disk,path=/run/vm1/disk.sock -device vhost-user-blk-pci,chardev=disk ...
+  airlock device serve entropy --transport vfio-user --socket /run/vm1/random.sock
+  qemu-system-x86_64 ... -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"/run/vm1/random.sock"}}'
 `,
   options: {
     socket: { type: 'string' },
     transport: { type: 'string' },
     once: { type: 'boolean' },
     'unsealed-memory': { type: 'boolean' },
+    plain: { type: 'boolean' },
     json: { type: 'boolean' },
     ...Object.fromEntries(
       [...types.values()].flatMap(({ options }) =>
@@ -92,6 +97,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
       values: own,
       once: values['once'] === true,
       unsealedMemory: values['unsealed-memory'] === true,
+      plain: values['plain'] === true,
     },
     signal: context.signal,
     told(event) {
