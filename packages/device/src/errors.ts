@@ -16,4 +16,6 @@ export const DEVICE_MODEL_ERRORS = {
   'device-defect': 'A device process met a state that its code should have made impossible.',
   'share-not-usable':
     'What is to be shared is no folder that can be opened, or this process cannot reopen its own descriptors (/proc).',
+  'net-tap-refused':
+    'The kernel does not give the TAP: there is none of that name for this user, or another process uses it.',
 } as const satisfies ErrorCatalogue;

@@ -4,6 +4,7 @@ import type { ServedType } from './serve-type.ts';
 /** In the order of the help text. */
 export const SERVED_TYPES: Readonly<Record<string, () => Promise<{ readonly served: ServedType }>>> = {
   block: () => import('./block/serve.ts'),
+  net: () => import('./net/serve.ts'),
   entropy: () => import('./entropy/serve.ts'),
   vsock: () => import('./vsock/serve.ts'),
   '9p': () => import('./9p/serve.ts'),

@@ -4,6 +4,7 @@ import { type Features, featureSet } from '@airlock/virtio/features.ts';
 import { Chain } from '@airlock/virtio/ring/chain.ts';
 import { BROKEN, type DeviceQueue, DONE, MALFORMED } from '@airlock/virtio/ring/queue.ts';
 import type { DeviceLink, ServedDevice } from '@airlock/virtio/served-device.ts';
+import { OFFERED_RING_FEATURES } from '../ring-features.ts';
 
 /** Fills `target` with random bytes that no one can foresee. Must not wait. */
 export type RandomSource = (target: Uint8Array) => void;
@@ -20,7 +21,7 @@ const CHAIN_PIECES = 2 * CHAIN_LIMIT;
 
 export class EntropyDevice implements ServedDevice {
   readonly type = entropy;
-  readonly features: Features = featureSet([28, 29, 34, 35]);
+  readonly features: Features = featureSet(OFFERED_RING_FEATURES);
   readonly queueSizes = [QUEUE_SIZE];
   readonly chainLimit = CHAIN_LIMIT;
   /** Bytes given so far. */

@@ -7,6 +7,7 @@ import { NET_HDR_F_DATA_VALID, NET_HDR_F_NEEDS_CSUM, NET_HEADER_SIZE } from '@ai
 import { Chain } from '@airlock/virtio/ring/chain.ts';
 import { type DeviceQueue, DONE, MALFORMED } from '@airlock/virtio/ring/queue.ts';
 import type { DeviceLink, ServedDevice } from '@airlock/virtio/served-device.ts';
+import { OFFERED_RING_FEATURES } from '../ring-features.ts';
 import { COMMAND_OK, runCommand } from './control.ts';
 import { zeroCounters } from './counters.ts';
 import type { NetEnd } from './end.ts';
@@ -61,7 +62,7 @@ const CTRL_VLAN = 19;
 const MQ = 22;
 const SPEED_DUPLEX = 63;
 /** CSUM, GUEST_CSUM, CTRL_GUEST_OFFLOADS, MAC, HOST_TSO4/6/ECN, MRG_RXBUF, STATUS, the control queue's, and the rings'. */
-const OFFERED = [0, 1, 2, 5, 11, 12, 13, 15, 16, CTRL_VQ, 18, CTRL_VLAN, 20, 23, 28, 29, 34, 35];
+const OFFERED = [0, 1, 2, 5, 11, 12, 13, 15, 16, CTRL_VQ, 18, CTRL_VLAN, 20, 23, ...OFFERED_RING_FEATURES];
 const GUEST_TCP4 = 7;
 const GUEST_TCP6 = 8;
 const GUEST_ECN = 9;

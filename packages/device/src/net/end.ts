@@ -39,12 +39,16 @@ export interface NetEnd {
   /** The frame was taken or dropped. */
   advance(): void;
   close(): void;
+
+  /**
+   * What became of frames that did not get through: at least `malformed` (frames of the peer that broke a rule and were
+   * dropped) and `refused` (frames of the driver that the peer or the system did not take).
+   */
+  readonly counters: EndCounters;
 }
 
-/** Frames and what became of them; every frame that comes in is counted once in one of these. */
 export interface EndCounters {
-  /** Frames of the peer that broke a rule and were dropped. */
   malformed: number;
-  /** Frames of the driver that the peer or the system did not take. */
   refused: number;
+  readonly [more: string]: number;
 }
