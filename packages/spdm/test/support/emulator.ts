@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, symlinkSync } from 'node:fs';
-import { createServer, connect as connectTcp, type Socket } from 'node:net';
+import { connect as connectTcp, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
@@ -54,10 +54,7 @@ function workFolder(): string {
   return folder;
 }
 
-export async function startResponder(
-  transport: EmulatorTransport,
-  options: readonly string[],
-): Promise<Emulator> {
+export async function startResponder(transport: EmulatorTransport, options: readonly string[]): Promise<Emulator> {
   const port = await freePort();
   const args = ['--trans', transport, '--ip', '127.0.0.1', '--port', String(port), ...options];
   const child = spawn(join(EMULATOR, 'spdm_responder_emu'), args, { cwd: workFolder() });
