@@ -67,6 +67,13 @@ export const SPDM_ERRORS = {
   'ide-km-unexpected':
     'An IDE_KM answer is not the one that was asked for: other stream, sub-stream, direction or port.',
   'ide-km-refused': 'The device did not take an IDE key; the message names its status.',
+  // Links and evidence.
+  'link-refused': 'Nobody listens at that address, or nobody lets us in.',
+  'link-timeout': 'The other side did not answer within the time that SPDM allows and some more.',
+  'link-closed': 'The connection broke, was closed, or brought something that nobody asked for.',
+  'nothing-signed': 'The device signs neither challenges nor measurements, so nothing about it can be proven.',
+  'device-evidence-invalid':
+    'Not evidence of a device as `airlock device attest --save` writes it, or its parts contradict each other.',
   // Identity.
   'certificate-chain-invalid':
     'Not an SPDM certificate chain: its length, root digest or certificates are wrong (DSP0274, certificate chain format).',
