@@ -25,6 +25,8 @@ export interface AppraiseOptions {
   /** Milliseconds since 1970. */
   readonly asOf: number;
   readonly nonce?: Uint8Array;
+  /** Of TPM quotes, where theirs is another: they have less room. */
+  readonly tpmNonce?: Uint8Array;
   readonly measurements?: readonly Uint8Array[];
   readonly minimumTcb?: Tcb;
   readonly allowed?: ReadonlySet<string>;
@@ -108,7 +110,7 @@ export function appraise(
     const appraisal = verifyNvidia({ ...common, responses, rims, report: item.report, taken: devices });
     const { device } = appraisal;
     if (device !== null) devices.add(device);
-    appraisals.push(fromSource(source, appraisal));
+    appraisals.push(fromSource(source, appraisal, device ?? undefined));
   }
   for (const { item, source } of found) {
     if (item.kind !== 'cca-token' || appraisals.length >= EVIDENCE_LIMIT) continue;
@@ -118,7 +120,10 @@ export function appraise(
   const trusted = (options.trustedKeys ?? []).map((spki): TpmKey => ({ spki, from: 'the verifier', doubt: null }));
   const keys = [...trusted, ...tpmKeys(items, vouchers)];
   for (const { quote, source } of quotes) {
-    appraisals.push(fromSource(source, verifyTpm({ ...options, quote, keys, logs })));
+    const { nonce: own, ...rest } = options;
+    const wanted = options.tpmNonce ?? own;
+    const given = wanted === undefined ? rest : { ...rest, nonce: wanted };
+    appraisals.push(fromSource(source, verifyTpm({ ...given, quote, keys, logs })));
   }
   if (appraisals.length === 0) {
     for (const { item, source } of found) {
@@ -157,10 +162,11 @@ function pairQuotes(found: readonly Found[]): { readonly quote: TpmQuote; readon
 }
 
 /** What the evidence states stays unwritten until somebody reads it. */
-function fromSource(source: string, appraisal: Appraisal): ReportedAppraisal {
+function fromSource(source: string, appraisal: Appraisal, identity?: string): ReportedAppraisal {
   const { kind, title, verdict, checks } = appraisal;
   return {
     ...{ source, kind, title, verdict, checks },
+    ...(identity === undefined ? {} : { identity }),
     get claims() {
       return appraisal.claims;
     },

@@ -411,6 +411,50 @@ const ENTRIES = {
     rule: 'The function’s configuration is the same after the lock as before.',
     reference: 'PCIe 6.1 §11.2.6, configuration that the lock holds',
   },
+
+  'machine.vm': {
+    rule: 'The evidence of the VM itself is there and accepted.',
+    reference: 'docs/evidence.md, Machines',
+    hint: 'see what rejects it above',
+  },
+  'machine.binding': {
+    rule: 'The VM’s evidence covers the nonce and the evidence of every device: REPORT_DATA, or the data of a TPM quote, is the digest over all of them.',
+    reference: 'docs/evidence.md, Machines; RFC 9334 §3.2',
+    hint: 'device evidence that the VM does not vouch for can be any machine’s: collect it all at once (airlock evidence collect --nonce)',
+  },
+  'machine.device': {
+    rule: 'The evidence of each device is accepted.',
+    reference: 'docs/evidence.md, Machines',
+  },
+  'machine.nonce': {
+    rule: 'The evidence of each device covers the nonce that the verifier chose.',
+    reference: 'docs/evidence.md, Machines; RFC 9334 §10',
+    hint: 'the device was asked at another time, or by another: collect anew',
+  },
+  'machine.distinct': {
+    rule: 'No device is shown under two names.',
+    reference: 'docs/evidence.md, Machines',
+    hint: 'one device is shown as several: ask each for evidence of its own',
+  },
+  'machine.relay': {
+    rule: 'No other machine shows the device.',
+    reference: 'docs/evidence.md, Machines',
+    hint: 'one of the two machines passes on what the other’s device signs: trust neither with it until it is bound by TDISP',
+  },
+  'machine.tdisp': {
+    rule: 'A device that is locked to this VM is started (TDISP RUN).',
+    reference: 'PCIe 6.0 §11.2, TDI state machine',
+  },
+  'machine.interface': {
+    rule: 'The interface report of a locked device fits the function that the VM sees.',
+    reference: 'PCIe 6.0 §11.3.11, DEVICE_INTERFACE_REPORT',
+  },
+  'machine.tier': {
+    rule: 'Each device’s identity is of the tier that the verifier asks for.',
+    reference: 'docs/evidence.md, Machines',
+    hint: 'what is said there keeps it from a higher tier',
+    waivable: true,
+  },
 } as const satisfies Readonly<Record<string, CheckEntry>>;
 
 export type CheckId = keyof typeof ENTRIES;

@@ -102,6 +102,8 @@ export interface Appraisal {
 export interface ReportedAppraisal extends Appraisal {
   /** The file that the evidence came from, with the way to it within: `evidence.json: quote`. */
   readonly source: string;
+  /** SHA-384 of the key that signed, in hex, where evidence is a device’s. */
+  readonly identity?: string;
 }
 
 /** What `airlock verify --json` prints. */

@@ -40,6 +40,8 @@ export const EVIDENCE_ERRORS = {
   'file-too-large': 'A file is larger than any evidence is.',
   'file-too-crowded':
     'A file holds more things, or more JSON members, than are looked at: what came after is not known.',
+  'bundle-invalid':
+    'Not the evidence of one machine in the form that `airlock evidence collect` writes (docs/evidence.md, Machines).',
   'cmw-invalid':
     'Not a conceptual message wrapper: a record of type, value and indicator, or a collection of them (RFC 9999).',
   'ear-key-invalid': 'Not a private key that attestation results can be signed with.',

@@ -34,6 +34,7 @@ const SHOWN: readonly string[] = [
   'policy',
   'attributes',
   'pcrs',
+  'devices',
 ];
 
 export function reportText(report: Report, { colour, columns, verbose }: TextOptions): string {
@@ -103,6 +104,8 @@ function passedText(passed: readonly Check[], width: number, paint: Paint): stri
 }
 
 function claimText(name: string, claim: Claim, width: number): string[] {
+  if (name === 'devices' && typeof claim === 'object' && claim !== null && !Array.isArray(claim))
+    return Object.entries(claim).flatMap(([device, tier]) => labelled(device, claimLine(tier), width, 20));
   if (name !== 'pcrs' || typeof claim !== 'object' || claim === null || Array.isArray(claim))
     return labelled(name, claimLine(claim), width, 20);
   // One a line; those that were never extended say nothing.

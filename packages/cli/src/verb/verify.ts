@@ -1,6 +1,4 @@
 /** `airlock verify`: is this attestation evidence genuine, fresh and good enough? Offline. */
-import { lstat, open, readdir } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
 import { nearest } from '@airlock/core/nearest.ts';
 import type { Problem } from '@airlock/core/result.ts';
 import { type AppraiseOptions, appraise, describe } from '@airlock/evidence/appraise.ts';
@@ -10,14 +8,18 @@ import type { Appraisal, Report } from '@airlock/evidence/check.ts';
 import { CMW_INDICATORS, writeCmw } from '@airlock/evidence/cmw.ts';
 import { EAR_PROFILE, earClaims } from '@airlock/evidence/ear.ts';
 import type { Found } from '@airlock/evidence/item.ts';
+import { appraiseMachine, type MachineOptions, reportOfMachine } from '@airlock/evidence/machine/appraise.ts';
+import { isBundle, type MachineBundle, readBundle } from '@airlock/evidence/machine/bundle.ts';
+import { IDENTITY_TIERS, type IdentityTier } from '@airlock/evidence/machine/join.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
 import { type EarKey, isPrivateKey, readEarKey, signEar } from '@airlock/evidence/node-ear.ts';
-import { FILE_LIMIT, recognise } from '@airlock/evidence/recognise.ts';
+import { recognise } from '@airlock/evidence/recognise.ts';
 import { TCB_PARTS, type Tcb, type TcbPart } from '@airlock/evidence/snp/tcb.ts';
 import { reportText } from '@airlock/evidence/text.ts';
 import { readTime, timeText } from '@airlock/evidence/time.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import manifest from '../../package.json' with { type: 'json' };
+import { readBytes, readCollateralFolders, texts } from '../evidence-input.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
@@ -36,6 +38,7 @@ a file is, is found out from what it holds. Nothing is fetched: what is missing 
   --key FILE          a public key that you trust: of a TPM, of a CCA platform (PEM, DER, JWK); may stand more than once
   --minimum-tcb LIST  the least SNP firmware: bootloader=4,snp=24,microcode=219
   --allow ID          accept although this check failed, where that is a matter of policy; may stand more than once
+  --tier NAME         of a machine's devices: attested (also when not said) or bound
   --ear               the result as a signed JWT (EAR), made with the private key that --key FILE holds
   --cmw               with --ear: wrapped as RFC 9999 says
   --json              the whole report as one JSON value
@@ -58,6 +61,7 @@ Exit codes: 0 accepted, 1 rejected, 2 usage.
     'minimum-tcb': { type: 'string' },
     allow: { type: 'string', multiple: true },
     certificates: { type: 'boolean' },
+    tier: { type: 'string' },
     ear: { type: 'boolean' },
     cmw: { type: 'boolean' },
     json: { type: 'boolean' },
@@ -67,7 +71,6 @@ Exit codes: 0 accepted, 1 rejected, 2 usage.
   run,
 };
 
-const FOLDER_LIMIT = 1024;
 /** The media type of an EAR (RFC 9782, draft-ietf-rats-ear). */
 const EAR_TYPE = `application/eat+jwt; eat_profile="${EAR_PROFILE}"`;
 
@@ -111,6 +114,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
   const found: Found[] = [];
   const files: { file: string; holds: string[] }[] = [];
   const problems: { file: string; problem: Problem }[] = [];
+  let machine: { readonly name: string; readonly bundle: MachineBundle } | null = null;
   for (const path of positionals) {
     const read = await readBytes(context, path);
     if (typeof read === 'string') {
@@ -118,49 +122,32 @@ async function run(context: Context, values: Values, positionals: readonly strin
       return EXIT.usage;
     }
     const name = path === '-' ? 'standard input' : printable(path);
+    const text = Buffer.from(read).toString('latin1');
+    if (isBundle(text)) {
+      if (machine !== null) throw new UsageError('the evidence of one machine at a time');
+      const bundle = readBundle(text);
+      if (!bundle.ok) {
+        files.push({ file: name, holds: [] });
+        problems.push({ file: name, problem: bundle.error });
+      } else machine = { name, bundle: bundle.value };
+      continue;
+    }
     const recognition = recognise(name, read);
     found.push(...recognition.found);
     files.push({ file: name, holds: recognition.found.map(({ item }) => describe(item)) });
     problems.push(...recognition.problems.map((problem) => ({ file: name, problem })));
   }
-  const collateral: Found[] = [];
-  for (const folder of texts(values, 'collateral')) {
-    const names = await listFolder(resolve(context.cwd, folder));
-    if (typeof names === 'string') {
-      context.stderr(`airlock verify: --collateral ${printable(folder)}: ${names}\n`);
-      return EXIT.usage;
-    }
-    for (const name of names) {
-      const path = join(folder, name);
-      const read = await readBytes(context, path);
-      const recognition = typeof read === 'string' ? null : recognise(printable(path), read);
-      if (recognition === null || recognition.found.length === 0) {
-        context.stderr(`airlock verify: ${printable(path)}: left out, it is no collateral\n`);
-      } else collateral.push(...recognition.found);
-    }
+  const collateral = await readCollateralFolders(context, 'verify', texts(values, 'collateral'));
+  if (typeof collateral === 'string') {
+    context.stderr(`airlock verify: --collateral ${collateral}\n`);
+    return EXIT.usage;
   }
 
-  const judged = appraise(found, collateral, { ...options, trustedKeys });
-  if (judged === null && problems.length === 0) {
-    const held = [...new Set(files.flatMap(({ holds }) => holds))].join(', ');
-    context.stderr(
-      `airlock verify: nothing to verify: no evidence among the files (${printable(held)}); --certificates checks certificates for themselves\n`,
-    );
-    return EXIT.usage;
-  }
-  const asked = unanswered(values, judged?.appraisals ?? []);
-  if (judged !== null && asked !== null) {
-    context.stderr(`airlock verify: --${asked}: no evidence among the files states such a thing\n`);
-    return EXIT.usage;
-  }
-  const report: Report = {
-    version: 1,
-    asOf: timeText(options.asOf),
-    appraisals: judged?.appraisals ?? [],
-    verdict: judged?.verdict === 'accepted' && problems.length === 0 ? 'accepted' : 'rejected',
-    files,
-    problems,
-  };
+  const report =
+    machine === null
+      ? reportOf(context, values, { ...options, trustedKeys }, { found, collateral, files, problems })
+      : machineReport(machine, [...found, ...collateral], { ...options, trustedKeys }, { files, problems });
+  if (report === null) return EXIT.usage;
   if (signing !== null) {
     const claims = earClaims(report, {
       issuedAt: Date.now(),
@@ -192,6 +179,64 @@ async function run(context: Context, values: Values, positionals: readonly strin
   return report.verdict === 'accepted' ? EXIT.fine : EXIT.findings;
 }
 
+interface Given {
+  readonly found: readonly Found[];
+  readonly collateral: readonly Found[];
+  readonly files: Report['files'];
+  readonly problems: Report['problems'];
+}
+
+/** Null where there was nothing to verify, which was told. */
+function reportOf(context: Context, values: Values, options: AppraiseOptions, given: Given): Report | null {
+  const { files, problems } = given;
+  if (values['tier'] !== undefined)
+    throw new UsageError('--tier: needs the evidence of a machine, as airlock evidence collect writes it');
+  const judged = appraise(given.found, given.collateral, options);
+  if (judged === null && problems.length === 0) {
+    const held = [...new Set(files.flatMap(({ holds }) => holds))].join(', ');
+    context.stderr(
+      `airlock verify: nothing to verify: no evidence among the files (${printable(held)}); --certificates checks certificates for themselves\n`,
+    );
+    return null;
+  }
+  const asked = unanswered(values, judged?.appraisals ?? []);
+  if (judged !== null && asked !== null) {
+    context.stderr(`airlock verify: --${asked}: no evidence among the files states such a thing\n`);
+    return null;
+  }
+  return {
+    version: 1,
+    asOf: timeText(options.asOf),
+    appraisals: judged?.appraisals ?? [],
+    verdict: judged?.verdict === 'accepted' && problems.length === 0 ? 'accepted' : 'rejected',
+    files,
+    problems,
+  };
+}
+
+/** What lies beside a machine's evidence only supports it. */
+function machineReport(
+  { name, bundle }: { readonly name: string; readonly bundle: MachineBundle },
+  collateral: readonly Found[],
+  options: MachineOptions,
+  given: Pick<Given, 'files' | 'problems'>,
+): Report {
+  const report = reportOfMachine(appraiseMachine(bundle, collateral, options), name);
+  const problems = [...report.problems, ...given.problems];
+  return {
+    ...report,
+    verdict: problems.length === 0 ? report.verdict : 'rejected',
+    files: [...report.files, ...given.files],
+    problems,
+  };
+}
+
+function tierOf(text: string): IdentityTier {
+  const tier = IDENTITY_TIERS.find((one) => one === text);
+  if (tier === undefined) throw new UsageError(`--tier ${text}: one of ${IDENTITY_TIERS.join(', ')}`);
+  return tier;
+}
+
 function keysIn(found: readonly Found[]): Uint8Array[] {
   return found.flatMap(({ item }) => (item.kind === 'public-key' ? [item.spki] : []));
 }
@@ -204,7 +249,7 @@ function unanswered(values: Values, appraisals: readonly Appraisal[]): string | 
   return values['nonce'] !== undefined && !made('freshness.nonce') ? 'nonce' : null;
 }
 
-function optionsOf(values: Values): AppraiseOptions {
+function optionsOf(values: Values): MachineOptions {
   const nonce = typeof values['nonce'] === 'string' ? hexOf('nonce', values['nonce']) : undefined;
   if (nonce !== undefined && nonce.length > 64) throw new UsageError('--nonce: at most 64 bytes');
   const asOfText = values['as-of'];
@@ -221,14 +266,10 @@ function optionsOf(values: Values): AppraiseOptions {
     certificatesAlone: values['certificates'] === true,
     allowed: new Set(texts(values, 'allow').map(allowable)),
     ...(nonce === undefined ? {} : { nonce }),
+    ...(typeof values['tier'] === 'string' ? { tier: tierOf(values['tier']) } : {}),
     ...(measurements.length === 0 ? {} : { measurements }),
     ...(typeof minimum === 'string' ? { minimumTcb: tcbOf(minimum) } : {}),
   };
-}
-
-function texts(values: Values, name: string): string[] {
-  const value = values[name];
-  return Array.isArray(value) ? value.filter((one) => typeof one === 'string') : [];
 }
 
 function hexOf(name: string, text: string): Uint8Array {
@@ -257,46 +298,6 @@ function tcbOf(text: string): Tcb {
     tcb[part] = value;
   }
   return tcb;
-}
-
-/** The bytes, or why there are none. A pipe may be read, a device that never ends only up to the limit. */
-async function readBytes(context: Context, path: string): Promise<Uint8Array | string> {
-  if (path === '-') {
-    return (await context.readStdinBytes?.()) ?? new TextEncoder().encode(await context.readStdin());
-  }
-  try {
-    const handle = await open(resolve(context.cwd, path));
-    try {
-      if ((await handle.stat()).isDirectory()) return 'a directory; give its files, or --collateral';
-      const chunks: Buffer[] = [];
-      let length = 0;
-      for (;;) {
-        const { bytesRead, buffer } = await handle.read(Buffer.alloc(65536), 0, 65536, null);
-        if (bytesRead === 0) break;
-        chunks.push(buffer.subarray(0, bytesRead));
-        length += bytesRead;
-        if (length > FILE_LIMIT) break;
-      }
-      return Buffer.concat(chunks);
-    } finally {
-      await handle.close();
-    }
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
-    return code === 'ENOENT' ? 'no such file' : code === 'EACCES' ? 'permission denied' : code;
-  }
-}
-
-/** Files right below a folder, in the order of their names; or why there are none. */
-async function listFolder(path: string): Promise<string[] | string> {
-  try {
-    const names = (await readdir(path)).sort();
-    if (names.length > FOLDER_LIMIT) return `more than ${FOLDER_LIMIT} files`;
-    const files = await Promise.all(names.map(async (name) => (await lstat(join(path, name))).isFile()));
-    return names.filter((_, i) => files[i] === true);
-  } catch {
-    return 'not a directory that can be read';
-  }
 }
 
 function listText(): string {

@@ -1,0 +1,211 @@
+/**
+ * One verdict for a machine: its VM's evidence and its devices', held together. Attestation of a device alone says that
+ * such a device exists somewhere; here it must be fresh, be covered by the VM's own evidence, be one device and no other's,
+ * and, to be bound, be locked to this VM.
+ */
+import { hex } from '@airlock/core/bytes.ts';
+import { sameBytes } from '../bytes.ts';
+import { type Appraisal, type Check, createChecklist, type Verdict, verdictOf } from '../check.ts';
+import type { Crypto } from '../crypto.ts';
+import { type BoundDevice, bindingDigests, deviceNonce } from './binding.ts';
+import type { InterfaceState } from './bundle.ts';
+
+/** Lowest first. */
+export const IDENTITY_TIERS = ['location', 'claimed', 'measured', 'attested', 'bound'] as const;
+export type IdentityTier = (typeof IDENTITY_TIERS)[number];
+
+export interface JoinVm {
+  readonly appraisal: Appraisal;
+  /** REPORT_DATA, challenge or qualifying data, as the evidence states it. */
+  readonly stated: Uint8Array;
+  readonly form: 'report-data' | 'qualifying-data';
+}
+
+/** A device's evidence, appraised by whoever knows its kind. */
+export interface JoinDevice extends BoundDevice {
+  /** Null: nobody here knows how to judge it. */
+  readonly appraisal: Appraisal | null;
+  /** Digest of the key that signed, in hex; null when no signature is good. Two devices never have the same. */
+  readonly identity: string | null;
+  /** The requester's nonce that the evidence covers; null when it covers none. */
+  readonly nonce: Uint8Array | null;
+  readonly state: InterfaceState | null;
+  /** Null: nobody compared the interface report with the function. */
+  readonly interfaceAppraisal: Appraisal | null;
+}
+
+export interface JoinInput {
+  readonly crypto: Crypto;
+  readonly vms: readonly JoinVm[];
+  readonly devices: readonly JoinDevice[];
+  /** The verifier's own, not the one that the bundle says. */
+  readonly nonce?: Uint8Array;
+  /** Every device must have this; `attested` when not said. */
+  readonly tier?: IdentityTier;
+  /** Devices that were shown by other machines before, identity to whose: a relay shows. */
+  readonly seen?: ReadonlyMap<string, string>;
+  readonly allowed?: ReadonlySet<string>;
+}
+
+export interface DeviceVerdict {
+  readonly name: string;
+  readonly tier: IdentityTier;
+  /** What keeps it from a higher one; empty when it is bound. */
+  readonly because: readonly string[];
+  readonly identity: string | null;
+  readonly appraisal: Appraisal | null;
+}
+
+export interface MachineVerdict {
+  readonly verdict: Verdict;
+  readonly checks: readonly Check[];
+  readonly devices: readonly DeviceVerdict[];
+}
+
+export function joinMachine(input: JoinInput): MachineVerdict {
+  const { crypto, vms, devices, nonce } = input;
+  const list = createChecklist(input.allowed);
+  const good = vms.filter(({ appraisal }) => appraisal.verdict === 'accepted');
+  list.check('machine.vm', vms.length > 0 && good.length === vms.length, {
+    expected: 'evidence of the VM, accepted',
+    found:
+      vms.length === 0 ? 'none' : vms.map(({ appraisal }) => `${appraisal.title}: ${appraisal.verdict}`).join('; '),
+  });
+  const covered = nonce === undefined ? false : checkBinding(input, list, nonce);
+  if (nonce === undefined) {
+    list.check('machine.binding', false, {
+      expected: 'a nonce of the verifier’s, from which what binds the evidence together is made',
+      found: 'none was given',
+      hint: 'give the nonce that the evidence was collected with: --nonce',
+    });
+  }
+  const vmGood = vms.length > 0 && good.length === vms.length && covered;
+  const wanted = nonce === undefined ? null : deviceNonce(crypto, nonce);
+  const repeated = repetitions(crypto, devices);
+  const verdicts = devices.map((device) => judge(input, list, device, { vmGood, wanted, repeated }));
+  return { verdict: verdictOf(list.checks), checks: list.checks, devices: verdicts };
+}
+
+type List = ReturnType<typeof createChecklist>;
+
+function checkBinding({ crypto, vms, devices }: JoinInput, list: List, nonce: Uint8Array): boolean {
+  const digests = bindingDigests(crypto, nonce, devices);
+  const wrong = vms.filter(({ stated, form }) => {
+    const digest = form === 'report-data' ? digests.reportData : digests.qualifyingData;
+    return !sameBytes(stated, digest);
+  });
+  const covered = vms.length > 0 && wrong.length === 0;
+  list.check('machine.binding', covered, {
+    expected: `the digest over the nonce and ${devices.length} devices: REPORT_DATA ${hex(digests.reportData).slice(0, 32)}…, or a quote’s data ${hex(digests.qualifyingData).slice(0, 32)}…`,
+    found: covered
+      ? 'the same'
+      : wrong.map(({ stated }) => `${hex(stated).slice(0, 32)}…`).join(', ') || 'no VM evidence',
+  });
+  return covered;
+}
+
+/** Names of devices that show the same key, or the same evidence, as another. */
+function repetitions(crypto: Crypto, devices: readonly JoinDevice[]): ReadonlyMap<string, string> {
+  const first = new Map<string, string>();
+  const repeated = new Map<string, string>();
+  for (const { name, identity, evidence } of devices) {
+    const ids = [`evidence ${hex(crypto.hash('sha384', evidence))}`, ...(identity === null ? [] : [`key ${identity}`])];
+    for (const id of ids) {
+      const before = first.get(id);
+      if (before === undefined) first.set(id, name);
+      else if (before !== name) {
+        repeated.set(name, before);
+        repeated.set(before, name);
+      }
+    }
+  }
+  return repeated;
+}
+
+interface Around {
+  readonly vmGood: boolean;
+  readonly wanted: Uint8Array | null;
+  readonly repeated: ReadonlyMap<string, string>;
+}
+
+function judge(input: JoinInput, list: List, device: JoinDevice, around: Around): DeviceVerdict {
+  const { name, appraisal, identity } = device;
+  const because: string[] = [];
+  const accepted = appraisal?.verdict === 'accepted' && identity !== null;
+  list.check('machine.device', accepted, {
+    subject: name,
+    expected: 'evidence that is accepted, signed with the device’s key',
+    found: accepted
+      ? (appraisal?.title ?? '')
+      : appraisal === null
+        ? 'evidence of a kind that nothing here judges'
+        : appraisal.verdict === 'accepted'
+          ? 'no key that signed it'
+          : failuresOf(appraisal),
+  });
+  if (!accepted) because.push(appraisal === null ? 'its evidence was not judged' : 'its own evidence is rejected');
+  const fresh = around.wanted !== null && device.nonce !== null && sameBytes(around.wanted, device.nonce);
+  list.check('machine.nonce', fresh, {
+    subject: name,
+    expected: around.wanted === null ? 'the verifier’s nonce' : `${hex(around.wanted)}, made from the verifier’s nonce`,
+    found: fresh ? 'the same' : device.nonce === null ? 'its evidence covers no nonce' : hex(device.nonce),
+  });
+  if (!fresh) because.push('its evidence is not fresh: it covers another nonce');
+  const other = around.repeated.get(name);
+  list.check('machine.distinct', other === undefined, {
+    subject: name,
+    expected: 'a device of its own',
+    found: other === undefined ? 'shown once' : `the device that is shown as ${other}, too`,
+  });
+  if (other !== undefined) because.push(`it is shown as ${other}, too`);
+  const owner = identity === null ? undefined : input.seen?.get(identity);
+  if (input.seen !== undefined) {
+    list.check('machine.relay', owner === undefined, {
+      subject: name,
+      expected: 'a device that no other machine shows',
+      found: owner === undefined ? 'not seen elsewhere' : `shown by ${owner}`,
+    });
+    if (owner !== undefined) because.push(`${owner} shows it, too: one of the two relays`);
+  }
+  if (!around.vmGood) because.push('the VM’s evidence does not vouch for it');
+  const attested = because.length === 0;
+  const bound = attested && isBound(list, device, because);
+  const tier: IdentityTier = bound ? 'bound' : attested ? 'attested' : 'claimed';
+  const least = input.tier ?? 'attested';
+  list.check('machine.tier', IDENTITY_TIERS.indexOf(tier) >= IDENTITY_TIERS.indexOf(least), {
+    subject: name,
+    expected: `${least} or more`,
+    found: because.length === 0 ? tier : `${tier}: ${because.join('; ')}`,
+  });
+  return { name, tier, because, identity, appraisal };
+}
+
+/** Locked to this VM: adds to `because` what is not so. */
+function isBound(list: List, device: JoinDevice, because: string[]): boolean {
+  const { name, interface: locked, state, interfaceAppraisal } = device;
+  if (locked === null || state === null) {
+    because.push(
+      'it is not locked to this VM (no TDISP): another device may do its DMA, and its evidence may be relayed',
+    );
+    return false;
+  }
+  const running = state === 'RUN';
+  list.check('machine.tdisp', running, {
+    subject: name,
+    expected: 'RUN: the interface is locked and started',
+    found: state,
+  });
+  if (!running) because.push(`its interface is in ${state}, not in RUN`);
+  const compared = interfaceAppraisal?.verdict === 'accepted';
+  list.check('machine.interface', compared, {
+    subject: name,
+    expected: 'an interface report that fits the function',
+    found: interfaceAppraisal === null ? 'nobody compared it' : compared ? 'it fits' : failuresOf(interfaceAppraisal),
+  });
+  if (!compared) because.push('its interface report was not found to fit');
+  return running && compared;
+}
+
+function failuresOf({ checks }: Appraisal): string {
+  return [...new Set(checks.filter(({ status }) => status === 'failed').map(({ id }) => id))].join(', ') || 'rejected';
+}
