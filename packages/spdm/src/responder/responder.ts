@@ -197,8 +197,7 @@ export class Responder {
     if (chunk.size !== null) {
       if (state.incoming !== null) return early('UnexpectedRequest');
       if (chunk.size > state.messageSize) return early('RequestTooLarge');
-      // What fits into one transfer is not cut.
-      if (chunk.last || chunk.size <= state.transferSize) return early('InvalidRequest');
+      if (chunk.last) return early('InvalidRequest');
       const bytes = new Uint8Array(chunk.size);
       state.incoming = { handle: chunk.handle, bytes, at: 0, sequence: 0, sessionId: session?.id ?? null };
     }

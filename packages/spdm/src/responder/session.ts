@@ -149,6 +149,8 @@ export function answerKeyExchange(state: ResponderState, bytes: Uint8Array): Ans
 export function answerFinish(state: ResponderState, bytes: Uint8Array, within: ResponderSession | null): Answer {
   const { context, negotiated, options } = state;
   const session = within ?? state.clearSession;
+  if (session === null && !hasCapability(state.own.flags & (state.peer?.flags ?? 0), 'HANDSHAKE_IN_THE_CLEAR'))
+    return refuse('SessionRequired');
   if (negotiated === null || session === null || session.psk || session.phase !== 'handshake')
     return refuse('UnexpectedRequest');
   if (session.clear !== (within === null)) return refuse(session.clear ? 'InvalidRequest' : 'SessionRequired');
