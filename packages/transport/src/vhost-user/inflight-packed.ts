@@ -44,7 +44,7 @@ const FLAGS = 18;
 const LENGTH = 20;
 const ADDRESS = 24;
 
-/** Ends the private list of free entries. */
+/** Ends a list of entries; 32768 is the largest queue. */
 const NO_ENTRY = 0xffff;
 
 interface Descriptor {
@@ -78,47 +78,43 @@ function recover(part: InflightPart, size: number, ring: RingArea, position: Dev
     view.setUint16(base + COUNT_AT, size, true);
     for (const at of [USED_AT, OLD_USED_AT]) view.setUint16(base + at, position.used, true);
     for (const at of [USED_WRAP, OLD_USED_WRAP]) view.setUint8(base + at, position.usedWrap ? 1 : 0);
-    for (let i = 0; i < size; i++) view.setUint16(entry(i) + NEXT, (i + 1) % size, true);
+    for (let i = 0; i < size; i++) view.setUint16(entry(i) + NEXT, i + 1 < size ? i + 1 : NO_ENTRY, true);
     view.setUint16(base + VERSION_AT, INFLIGHT_VERSION, true);
   }
   const oldUsed = view.getUint16(base + OLD_USED_AT, true);
   if (oldUsed >= size) return invalid(`used position ${oldUsed} of ${size}`);
-  if (
-    view.getUint16(base + USED_AT, true) !== oldUsed ||
-    view.getUint8(base + USED_WRAP) !== view.getUint8(base + OLD_USED_WRAP)
-  ) {
-    // A batch was under way. Did the driver get to see it?
+  const oldWrap = view.getUint8(base + OLD_USED_WRAP) === 1;
+  const round = view.getUint8(base + USED_WRAP) === view.getUint8(base + OLD_USED_WRAP) ? 0 : size;
+  const moved = view.getUint16(base + USED_AT, true) + round - oldUsed;
+  if (moved !== 0) {
+    // A batch was under way. Did the driver get to see it? Then the record follows. A step back is the end of that very
+    // record: its wrap counter was written, its place not yet.
     const flags = ring.view.getUint16(ring.base + oldUsed * DESCRIPTOR_SIZE + 14, true);
-    const wrap = view.getUint8(base + OLD_USED_WRAP) === 1;
-    const untouched = ((flags & AVAIL) !== 0) === wrap && ((flags & USED) !== 0) !== wrap;
-    if (!untouched) {
-      view.setUint16(base + OLD_FREE_HEAD, view.getUint16(base + FREE_HEAD, true), true);
-      view.setUint16(base + OLD_USED_AT, view.getUint16(base + USED_AT, true), true);
-      view.setUint8(base + OLD_USED_WRAP, view.getUint8(base + USED_WRAP));
-    }
+    const untouched = ((flags & AVAIL) !== 0) === oldWrap && ((flags & USED) !== 0) !== oldWrap;
+    if (!untouched || moved < 0) commit(part);
   }
   const used = view.getUint16(base + OLD_USED_AT, true);
   const usedWrap = view.getUint8(base + OLD_USED_WRAP) === 1;
   if (used >= size) return invalid(`used position ${used} of ${size}`);
 
-  // Whatever is on the free list is not in flight. With every entry in flight the list is empty, and its head any of them.
-  const busy = countInflight(view, entry, size);
-  let at = view.getUint16(base + OLD_FREE_HEAD, true);
+  // Whatever is on the free list is not in flight.
   const free = new Uint8Array(size);
-  for (let i = 0; i < size - busy.descriptors && at < size && free[at] === 0; i++) {
+  let at = view.getUint16(base + OLD_FREE_HEAD, true);
+  while (at < size && free[at] === 0) {
     free[at] = 1;
     view.setUint8(entry(at) + INFLIGHT, 0);
     at = view.getUint16(entry(at) + NEXT, true);
   }
-  return collect(part, size, free, used, usedWrap);
+  const found = collect(part, size, free, used, usedWrap);
+  if (found.ok) hideUnshown(ring, size, found.value.position);
+  return found;
 }
 
-function countInflight(view: DataView, entry: (at: number) => number, size: number): { readonly descriptors: number } {
-  let descriptors = 0;
-  for (let i = 0; i < size; i++) {
-    if (view.getUint8(entry(i) + INFLIGHT) === 1) descriptors += view.getUint16(entry(i) + NUM, true);
-  }
-  return { descriptors };
+/** Wrap counter before place: half of it done is then told from a batch that was never shown. */
+function commit({ view, base }: InflightPart): void {
+  view.setUint16(base + OLD_FREE_HEAD, view.getUint16(base + FREE_HEAD, true), true);
+  view.setUint8(base + OLD_USED_WRAP, view.getUint8(base + USED_WRAP));
+  view.setUint16(base + OLD_USED_AT, view.getUint16(base + USED_AT, true), true);
 }
 
 /** Reads the lists that are in flight, and makes the free list new from the entries of none of them. */
@@ -161,17 +157,32 @@ function collect(part: InflightPart, size: number, free: Uint8Array, used: numbe
     if (taken[i] === 1) continue;
     view.setUint8(entry(i) + INFLIGHT, 0);
     next[i] = freeHead;
-    view.setUint16(entry(i) + NEXT, freeHead === NO_ENTRY ? i : freeHead, true);
+    view.setUint16(entry(i) + NEXT, freeHead, true);
     freeHead = i;
   }
-  for (const field of [FREE_HEAD, OLD_FREE_HEAD])
-    view.setUint16(base + field, freeHead === NO_ENTRY ? 0 : freeHead, true);
+  for (const field of [FREE_HEAD, OLD_FREE_HEAD]) view.setUint16(base + field, freeHead, true);
+  // Rolled back in the other order than it is written, so that half of it is no step back.
   view.setUint16(base + USED_AT, used, true);
   view.setUint8(base + USED_WRAP, usedWrap ? 1 : 0);
   const end = used + places;
   const avail = end % size;
   const availWrap = end >= size ? !usedWrap : usedWrap;
   return ok({ left, next, freeHead, position: { avail, availWrap, used, usedWrap } });
+}
+
+/**
+ * All but the first of a batch may already look used in the ring although the driver was not shown the first, and so may
+ * a malformed list whose record was not finished: made to look available again. Nothing that the driver writes looks used
+ * between the used position and itself one round later.
+ */
+function hideUnshown(ring: RingArea, size: number, { used, usedWrap }: DevicePosition): void {
+  for (let i = 0; i < size; i++) {
+    const wrap = used + i < size ? usedWrap : !usedWrap;
+    const at = ring.base + ((used + i) % size) * DESCRIPTOR_SIZE + 14;
+    const flags = ring.view.getUint16(at, true);
+    const looksUsed = ((flags & AVAIL) !== 0) === wrap && ((flags & USED) !== 0) === wrap;
+    if (looksUsed) ring.view.setUint16(at, (flags & ~(AVAIL | USED)) | (wrap ? AVAIL : USED), true);
+  }
 }
 
 function invalid(text: string): Result<never> {
@@ -189,6 +200,11 @@ export class PackedInflight implements TrackedQueue {
   private readonly left: readonly Left[];
   private resumed = 0;
   private counter: number;
+  /**
+   * The driver has sent a malformed list. The queue gives such a list back within `take`, before it is written down, and
+   * may write over it then unless everything before it was shown: so from the second on, that is done first.
+   */
+  private careful = false;
   private ownRefusal: Problem | null = null;
   private ownViolation: Problem | null = null;
   private readonly next: Uint16Array;
@@ -280,6 +296,7 @@ export class PackedInflight implements TrackedQueue {
     if (this.ownViolation !== null) return BROKEN;
     const waiting = this.left[this.resumed];
     if (waiting !== undefined) return this.resume(waiting, chain);
+    if (this.careful && this.batchCount > 0) this.publish();
     const before = this.inner.position();
     const outcome = this.inner.take(chain);
     if (outcome !== DONE && outcome !== MALFORMED) return outcome;
@@ -287,7 +304,10 @@ export class PackedInflight implements TrackedQueue {
     const after = this.inner.position();
     const count = after.avail - before.avail + (after.availWrap === before.availWrap ? 0 : this.size);
     this.enter(chain.id, before.avail, count);
-    if (outcome === MALFORMED) this.leave(chain.id);
+    if (outcome === MALFORMED) {
+      this.leave(chain.id);
+      this.careful = true;
+    }
     return outcome;
   }
 
@@ -316,9 +336,8 @@ export class PackedInflight implements TrackedQueue {
     writeCounter(view, head + COUNTER, this.counter++);
     view.setUint8(head + INFLIGHT, 1);
     this.freeHead = at;
-    const free = at === NO_ENTRY ? 0 : at;
-    view.setUint16(base + FREE_HEAD, free, true);
-    view.setUint16(base + OLD_FREE_HEAD, free, true);
+    view.setUint16(base + FREE_HEAD, at, true);
+    view.setUint16(base + OLD_FREE_HEAD, at, true);
     this.firstOf[id] = first;
     this.lastOf[id] = last;
     this.countOf[id] = count;
@@ -408,7 +427,7 @@ export class PackedInflight implements TrackedQueue {
       const id = batch[i] as number;
       const last = this.lastOf[id] as number;
       this.next[last] = this.freeHead;
-      view.setUint16(entries + last * PACKED_ENTRY + NEXT, this.freeHead === NO_ENTRY ? last : this.freeHead, true);
+      view.setUint16(entries + last * PACKED_ENTRY + NEXT, this.freeHead, true);
       this.freeHead = this.firstOf[id] as number;
       this.used += this.countOf[id] as number;
       if (this.used >= this.size) {
@@ -417,15 +436,13 @@ export class PackedInflight implements TrackedQueue {
       }
     }
     view.setUint16(base + FREE_HEAD, this.freeHead, true);
-    view.setUint16(base + USED_AT, this.used, true);
     view.setUint8(base + USED_WRAP, this.usedWrap ? 1 : 0);
+    view.setUint16(base + USED_AT, this.used, true);
     this.inner.publish();
     for (let i = 0; i < count; i++) {
       view.setUint8(entries + (this.firstOf[batch[i] as number] as number) * PACKED_ENTRY + INFLIGHT, 0);
     }
-    view.setUint16(base + OLD_FREE_HEAD, this.freeHead, true);
-    view.setUint16(base + OLD_USED_AT, this.used, true);
-    view.setUint8(base + OLD_USED_WRAP, this.usedWrap ? 1 : 0);
+    commit(this.part);
     this.batchCount = 0;
   }
 

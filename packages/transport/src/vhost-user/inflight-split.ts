@@ -118,8 +118,10 @@ export class SplitInflight implements TrackedQueue {
   take(chain: Chain): number {
     if (this.resumed < this.heads.length) return this.resume(chain);
     const outcome = this.inner.take(chain);
-    if (outcome === DONE) this.enter(chain.id);
-    else if (outcome === MALFORMED) this.leave(chain.id);
+    if (outcome !== DONE && outcome !== MALFORMED) return outcome;
+    // A malformed one is taken, too, until the driver has seen it come back: where the next life begins depends on it.
+    this.enter(chain.id);
+    if (outcome === MALFORMED) this.leave(chain.id);
     return outcome;
   }
 
@@ -128,8 +130,8 @@ export class SplitInflight implements TrackedQueue {
     const outcome = this.inner.resume(head, chain);
     if (outcome === UNTRANSLATED || outcome === BROKEN) return outcome;
     this.resumed++;
-    if (outcome === DONE) this.line?.push(head);
-    else this.leave(head);
+    this.line?.push(head);
+    if (outcome === MALFORMED) this.leave(head);
     return outcome;
   }
 
@@ -144,20 +146,15 @@ export class SplitInflight implements TrackedQueue {
     }
   }
 
-  /** A chain that the queue gave back by itself, because it was malformed. */
+  /** The chain was given back: it is shown with the next batch. */
   private leave(head: number): void {
-    if (this.line !== null) {
-      this.line.push(head);
-      this.done[head] = 1;
-    } else {
-      this.batch[this.batchCount++] = head;
-    }
+    if (this.line !== null) this.done[head] = 1;
+    else this.batch[this.batchCount++] = head;
   }
 
   give(id: number, written: number): boolean {
     if (!this.inner.give(id, written)) return false;
-    if (this.line !== null) this.done[id] = 1;
-    else this.batch[this.batchCount++] = id;
+    this.leave(id);
     return true;
   }
 

@@ -66,6 +66,10 @@ export function pumpedReactor(): PumpedReactor {
   };
 }
 
+const folder = mkdtempSync(join(tmpdir(), 'vhost-user-'));
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+let sockets = 0;
+
 export interface PumpedBackEnd {
   readonly reactor: PumpedReactor;
   readonly path: string;
@@ -80,8 +84,7 @@ export interface PumpedBackEnd {
 /** Serves `device` at a path of its own, or at `path`. */
 export function pumpedBackEnd(device: ServedDevice, path?: string): PumpedBackEnd {
   const reactor = pumpedReactor();
-  const folder = path === undefined ? mkdtempSync(join(tmpdir(), 'vhost-user-')) : null;
-  const where = path ?? join(folder ?? '', 'socket');
+  const where = path ?? join(folder, `socket-${sockets++}`);
   const listener: UnixListener = must(listenUnix(systemCalls, where));
   const events: BackEndEvent[] = [];
   const report = (event: BackEndEvent): void => void events.push(event);
@@ -102,7 +105,6 @@ export function pumpedBackEnd(device: ServedDevice, path?: string): PumpedBackEn
     end() {
       backEnd.close();
       listener.close();
-      if (folder !== null) rmSync(folder, { recursive: true });
     },
   };
 }
