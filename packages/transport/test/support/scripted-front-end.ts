@@ -112,6 +112,13 @@ export class ScriptedFrontEnd {
     this.pump();
   }
 
+  /** Sends as much as there is room for. False when the back-end does not read any more. */
+  tryRaw(bytes: Uint8Array): boolean {
+    const sent = send(systemCalls, this.fd, bytes);
+    this.pump();
+    return sent.ok && sent.value === bytes.length;
+  }
+
   pump(): void {
     for (let i = 0; i < 8 && this.connected; i++) this.reactor.makeReady(this.backFd, READABLE);
   }
@@ -183,6 +190,30 @@ export class ScriptedFrontEnd {
     return features;
   }
 
+  /** Was a descriptor of this side signalled since the last look? */
+  signalled(fd: number): boolean {
+    return drainEventFd(systemCalls, fd) > 0;
+  }
+
+  /** Tells the back-end that its kick descriptors are ready: all that it watches besides the connection. */
+  tellKick(events: number): void {
+    for (let fd = 0; fd < 1024; fd++) {
+      if (fd !== this.backFd && this.reactor.watchedEvents(fd) === READABLE) this.reactor.makeReady(fd, events);
+    }
+  }
+
+  /** Requests of the messages that have arrived on the back-end's own channel. */
+  readChannel(near: number): number[] {
+    const requests: number[] = [];
+    for (;;) {
+      const head = new Uint8Array(HEADER_SIZE);
+      if (must(receive(systemCalls, near, head, 8)).length !== HEADER_SIZE) return requests;
+      const view = new DataView(head.buffer);
+      requests.push(view.getUint32(0, true));
+      must(receive(systemCalls, near, new Uint8Array(view.getUint32(8, true)), 8));
+    }
+  }
+
   /** The other side of the connection sees the end of the stream. */
   hangUp(): void {
     systemCalls.close(this.fd);
@@ -193,6 +224,10 @@ export class ScriptedFrontEnd {
   end(): void {
     this.backEnd.close();
     systemCalls.close(this.fd);
+    this.closeOwned();
+  }
+
+  closeOwned(): void {
     for (const fd of this.owned.splice(0)) systemCalls.close(fd);
     for (const mapping of this.mappings.splice(0)) mapping.release();
   }
