@@ -8,4 +8,5 @@ export const SERVED_TYPES: Readonly<Record<string, () => Promise<{ readonly serv
   entropy: () => import('./entropy/serve.ts'),
   vsock: () => import('./vsock/serve.ts'),
   '9p': () => import('./9p/serve.ts'),
+  console: () => import('./console/serve.ts'),
 };
