@@ -40,6 +40,7 @@ export const TRANSPORT_ERRORS = {
   'vfio-user-stealth-unsure':
     'A vfio-user client does not read configuration space as QEMU 11 does: it may emulate what the function owns.',
   'uring-unavailable': 'io_uring is switched off, forbidden, or not in this kernel; I/O has to go another way.',
+  'sandbox-handshake': 'A device process and the process that started it did not agree on closing the sandbox.',
   'notify-refused': 'The service manager did not take the message that NOTIFY_SOCKET asks for.',
 } as const satisfies ErrorCatalogue;
 

@@ -1,5 +1,6 @@
 /** All the system calls of a process of Airlock in one object, so that a test can pass another (`fake-system-calls.ts`). */
 import { fail, ok, type Result } from '@airlock/core/result.ts';
+import { type ConfinementCalls, confinementCalls } from './sys/confinement.ts';
 import { type DirectoryCalls, directoryCalls } from './sys/directories.ts';
 import { type FileCalls, fileCalls } from './sys/files.ts';
 import { loadLibc, type Memory } from './sys/libc.ts';
@@ -24,7 +25,8 @@ export interface SystemCalls
     DirectoryCalls,
     MemoryCalls,
     WaitCalls,
-    RingCalls {}
+    RingCalls,
+    ConfinementCalls {}
 
 let loaded: Promise<Result<SystemCalls>> | undefined;
 
@@ -45,6 +47,7 @@ async function load(): Promise<Result<SystemCalls>> {
     ...memoryCalls(libc),
     ...waitCalls(libc),
     ...ringCalls(libc),
+    ...confinementCalls(libc),
     whenReadable: libc.whenReadable,
     errnoName: libc.errnoName,
   });
