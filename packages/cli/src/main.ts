@@ -27,6 +27,8 @@ const verbs: Readonly<Record<string, () => Promise<{ readonly verb: Verb }>>> = 
   'gate build': () => import('./verb/gate-build.ts'),
   'gate initrd': () => import('./verb/gate-initrd.ts'),
   'device serve': () => import('./verb/device-serve.ts'),
+  'device attest': () => import('./verb/device-attest.ts'),
+  'device evidence verify': () => import('./verb/device-evidence-verify.ts'),
   'lab up': () => import('./verb/lab-up.ts'),
 };
 

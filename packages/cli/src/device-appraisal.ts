@@ -1,0 +1,259 @@
+/** What `device attest` and `device evidence verify` share: roots, reference values, options, and how a verdict is shown. */
+import { readFile, stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { nearest } from '@airlock/core/nearest.ts';
+import { fail, formatProblem, ok, type Result } from '@airlock/core/result.ts';
+import { fromHex } from '@airlock/evidence/bytes.ts';
+import { CHECKS, type CheckId } from '@airlock/evidence/catalogue.ts';
+import type { Report } from '@airlock/evidence/check.ts';
+import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
+import { recognise } from '@airlock/evidence/recognise.ts';
+import { reportText } from '@airlock/evidence/text.ts';
+import { readTime, timeText } from '@airlock/evidence/time.ts';
+import type { Certificate } from '@airlock/evidence/x509/certificate.ts';
+import type { RevocationList } from '@airlock/evidence/x509/crl.ts';
+import { printable } from '@airlock/linux/attribute.ts';
+import type { Node } from '@airlock/policy/document.ts';
+import { readYaml } from '@airlock/policy/yaml.ts';
+import { type AppraiseDevice, appraiseDevice, type DeviceAppraisal } from '@airlock/spdm/attest/appraise.ts';
+import type { DeviceEvidence } from '@airlock/spdm/attest/evidence.ts';
+import { type PciIdentity, parsePciName } from '@airlock/spdm/identity/pci-name.ts';
+import { type ReferenceSet, readReferences } from '@airlock/spdm/identity/references.ts';
+import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
+import { type Context, EXIT, UsageError, type Values } from './verb.ts';
+
+export const APPRAISAL_OPTIONS = {
+  roots: { type: 'string', multiple: true },
+  crl: { type: 'string', multiple: true },
+  reference: { type: 'string', multiple: true },
+  nonce: { type: 'string' },
+  function: { type: 'string' },
+  'as-of': { type: 'string' },
+  'require-crl': { type: 'boolean' },
+  allow: { type: 'string', multiple: true },
+  json: { type: 'boolean' },
+  verbose: { type: 'boolean', short: 'v' },
+} as const;
+
+export const APPRAISAL_HELP = `  --roots FILE        root certificates that you trust (PEM, DER); may stand more than once
+  --crl FILE          revocation lists of the issuers; may stand more than once
+  --require-crl       reject where an issuer's list is missing
+  --reference FILE    reference values of measurements (YAML or JSON); may stand more than once
+  --as-of DATE        check for this date, 2026-11-20 or 2026-11-20T12:00:00Z, instead of now
+  --allow ID          accept although this check failed, where that is a matter of policy; may stand more than once
+  --json              the whole result as one JSON value
+  --verbose, -v       also every check that passed and everything that the device states`;
+
+const NONCE_SIZE = 32;
+const FILE_LIMIT = 4 * 1024 * 1024;
+
+export type AppraisalInput = Omit<AppraiseDevice, 'nonce' | 'function'> & {
+  readonly nonce: Uint8Array | null;
+  /** From `--function`; null when it was not given. */
+  readonly function: PciIdentity | null;
+};
+
+/** Everything but the evidence. Throws UsageError for what the user got wrong. */
+export async function appraisalInput(context: Context, values: Values): Promise<AppraisalInput> {
+  const roots: Certificate[] = [];
+  for (const path of texts(values, 'roots')) {
+    const found = await itemsOf(context, 'roots', path);
+    const certificates = found.flatMap((item) => (item.kind === 'certificate' ? [item.certificate] : []));
+    if (certificates.length === 0) throw new UsageError(`--roots ${printable(path)}: no certificate in it`);
+    roots.push(...certificates);
+  }
+  const lists: RevocationList[] = [];
+  for (const path of texts(values, 'crl')) {
+    const found = await itemsOf(context, 'crl', path);
+    const read = found.flatMap((item) => (item.kind === 'revocation-list' ? [item.list] : []));
+    if (read.length === 0) throw new UsageError(`--crl ${printable(path)}: no revocation list in it`);
+    lists.push(...read);
+  }
+  const references: ReferenceSet[] = [];
+  for (const path of texts(values, 'reference')) references.push(await readReferenceFile(context, path));
+  const named = values['function'];
+  const pciFunction = typeof named === 'string' ? parsePciName(named) : null;
+  if (pciFunction === undefined)
+    throw new UsageError('--function: Vendor=1af4:Device=1041:CC=020000:REV=01:SSVID=1af4:SSID=0001 is the form');
+  return {
+    x509: nodeCrypto(),
+    spdm: nodeSpdmCrypto(),
+    roots,
+    references,
+    asOf: dateOf(values),
+    revocation: { lists, required: values['require-crl'] === true },
+    function: pciFunction,
+    nonce: nonceOf(values),
+    allowed: new Set(texts(values, 'allow').map(allowable)),
+  };
+}
+
+export interface DeviceVerdict {
+  readonly appraisal: DeviceAppraisal;
+  readonly report: Report;
+}
+
+/** Codes: those of `appraiseDevice`. */
+export function judge(evidence: DeviceEvidence, source: string, input: AppraiseDevice): Result<DeviceVerdict> {
+  const appraisal = appraiseDevice(evidence, input);
+  if (!appraisal.ok) return appraisal;
+  const { kind, title, verdict, checks, claims } = appraisal.value;
+  return ok({
+    appraisal: appraisal.value,
+    report: {
+      version: 1,
+      verdict,
+      asOf: timeText(input.asOf),
+      appraisals: [{ kind, title, verdict, checks, claims, source: printable(source) }],
+      files: [],
+      problems: [],
+    },
+  });
+}
+
+/** Prints and gives the exit code; `more` is added to the JSON form. */
+export function show(
+  context: Context,
+  values: Values,
+  { appraisal, report }: DeviceVerdict,
+  input: AppraiseDevice,
+  more: Readonly<Record<string, unknown>>,
+): number {
+  const { tier, compared, unused, verdict } = appraisal;
+  if (values['json'] === true) {
+    context.stdout(`${JSON.stringify({ ...report, ...more, tier, compared, unused }, null, 2)}\n`);
+  } else {
+    const verbose = values['verbose'] === true;
+    context.stdout(reportText(report, { colour: context.terminal, columns: context.columns, verbose }));
+    context.stdout(`\n${tierText(appraisal, input)}\n`);
+    if (input.references.length > 0) context.stdout(`${comparedText(appraisal)}\n`);
+  }
+  return verdict === 'accepted' ? EXIT.fine : EXIT.findings;
+}
+
+function tierText({ tier, verdict }: DeviceAppraisal, { roots, nonce }: AppraiseDevice): string {
+  if (tier === 'attested')
+    return 'identity: attested: a root that you trust vouches for it, and it answered just this request.\n          Not bound: what answered may be elsewhere, so this opens no private memory.';
+  const why =
+    roots.length === 0
+      ? 'no root was given (--roots), so nobody vouches for it'
+      : verdict === 'accepted' && nonce === null
+        ? 'nobody knows when this was said: give the nonce (--nonce)'
+        : 'it was rejected';
+  return `identity: claimed: ${why}.`;
+}
+
+function comparedText({ compared, unused }: DeviceAppraisal): string {
+  const count = (status: string) => compared.filter((one) => one.status === status).length;
+  const lines = compared.map(
+    ({ index, type, status, matched }) =>
+      `  ${String(index).padStart(3)}  ${type.padEnd(24)} ${status}${matched.length === 0 ? '' : `: ${matched.map(printable).join(', ')}`}`,
+  );
+  const rest = unused.length === 0 ? 'all were used' : `not used: ${unused.map(printable).join(', ')}`;
+  return [
+    `measurements: ${count('matched')} matched, ${count('different')} different, ${count('unlisted')} without a reference value; of the reference values ${rest}`,
+    ...lines,
+  ].join('\n');
+}
+
+/** One problem on stderr. `environment` ones have an exit code of their own. */
+export function complain(context: Context, verb: string, result: Result<never>): number {
+  if (result.ok) return EXIT.fine;
+  context.stderr(`airlock ${verb}: ${printable(formatProblem(result.error))}\n`);
+  return isEnvironment(result.error.code) ? EXIT.environment : EXIT.findings;
+}
+
+/** Nobody could be asked; everything else is what the device did. */
+function isEnvironment(code: string): boolean {
+  return /^(link-refused|link-timeout|doe-absent|doe-unsupported|doe-busy|doe-gone|config-|file-|write-|sysfs-|bus-|inventory-)/.test(
+    code,
+  );
+}
+
+export function texts(values: Values, name: string): string[] {
+  const value = values[name];
+  return Array.isArray(value) ? value.filter((one) => typeof one === 'string') : [];
+}
+
+/** The bytes of a file of the user’s. Throws UsageError. */
+export async function readUserFile(context: Context, option: string, path: string): Promise<Uint8Array> {
+  const place = resolve(context.cwd, path);
+  const shown = `${option}${option === '' ? '' : ' '}${printable(path)}`;
+  try {
+    const found = await stat(place);
+    if (!found.isFile()) throw new UsageError(`${shown}: not a file`);
+    if (found.size > FILE_LIMIT) throw new UsageError(`${shown}: larger than ${FILE_LIMIT} bytes`);
+    return await readFile(place);
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+    const why =
+      code === 'ENOENT' ? 'no such file' : code === 'EACCES' ? 'permission denied' : `cannot be read (${code})`;
+    throw new UsageError(`${shown}: ${why}`);
+  }
+}
+
+async function itemsOf(context: Context, option: string, path: string) {
+  const bytes = await readUserFile(context, `--${option}`, path);
+  return recognise(printable(path), bytes).found.map(({ item }) => item);
+}
+
+async function readReferenceFile(context: Context, path: string): Promise<ReferenceSet> {
+  const bytes = await readUserFile(context, '--reference', path);
+  const name = printable(path);
+  const { node, problems } = readYaml(new TextDecoder().decode(bytes), name);
+  const [problem] = problems;
+  if (problem !== undefined) throw new UsageError(`--reference ${formatProblem(problem)}`);
+  const plain = node === undefined ? ok(null) : plainOf(node);
+  const references = plain.ok ? readReferences(plain.value, name) : plain;
+  if (!references.ok) throw new UsageError(`--reference ${formatProblem(references.error)}`);
+  return references.value;
+}
+
+/** A key that stands twice would hide one of two values. */
+function plainOf(node: Node): Result<unknown> {
+  if (node.kind === 'scalar') return ok(node.value);
+  if (node.kind === 'list') {
+    const items: unknown[] = [];
+    for (const one of node.items) {
+      const item = plainOf(one);
+      if (!item.ok) return item;
+      items.push(item.value);
+    }
+    return ok(items);
+  }
+  const map: Record<string, unknown> = {};
+  for (const { key, keyAt, value } of node.entries) {
+    if (Object.hasOwn(map, key)) return fail('reference-values-invalid', `${key} stands twice`, { at: keyAt });
+    const plain = plainOf(value);
+    if (!plain.ok) return plain;
+    Object.defineProperty(map, key, { value: plain.value, enumerable: true });
+  }
+  return ok(map);
+}
+
+function nonceOf(values: Values): Uint8Array | null {
+  const text = values['nonce'];
+  if (typeof text !== 'string') return null;
+  const bytes = fromHex(text);
+  if (bytes === undefined || bytes.length !== NONCE_SIZE)
+    throw new UsageError(`--nonce: ${NONCE_SIZE} bytes, ${2 * NONCE_SIZE} hex digits`);
+  return bytes;
+}
+
+function dateOf(values: Values): number {
+  const text = values['as-of'];
+  const date = typeof text === 'string' ? readTime(text) : Date.now();
+  if (date === undefined)
+    throw new UsageError(`--as-of ${printable(String(text))}: a date such as 2026-11-20 or 2026-11-20T12:00:00Z`);
+  return date;
+}
+
+function allowable(id: string): CheckId {
+  const waivable = (Object.keys(CHECKS) as CheckId[]).filter((one) => CHECKS[one].waivable === true);
+  const known = waivable.find((one) => one === id);
+  if (known !== undefined) return known;
+  if (Object.hasOwn(CHECKS, id)) throw new UsageError(`--allow ${id}: without this check evidence proves nothing`);
+  const near = nearest(id, waivable);
+  throw new UsageError(`--allow ${printable(id)}: no such check${near === undefined ? '' : `; did you mean ${near}?`}`);
+}
