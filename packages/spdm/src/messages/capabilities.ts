@@ -194,6 +194,8 @@ function contradictionIn(
   if (side === 'responder') {
     if (has('CERT') && !has('CHAL') && !has('KEY_EX') && !has('MEAS_SIG') && !has('EP_INFO_SIG'))
       return 'CERT_CAP without anything that is signed';
+    if ((has('MULTI_KEY_ONLY') || has('MULTI_KEY_NEG')) && !has('GET_KEY_PAIR_INFO'))
+      return 'MULTI_KEY_CAP without GET_KEY_PAIR_INFO_CAP';
     if (has('ALIAS_CERT') && !has('CERT')) return 'ALIAS_CERT_CAP without CERT_CAP';
   }
   if (since(version, '1.2') && !has('CHUNK') && sizes.maxMessageSize !== sizes.dataTransferSize)

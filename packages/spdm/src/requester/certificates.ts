@@ -26,7 +26,14 @@ export function* getDigests(connection: Connection, session: Session | null): Pr
   if (session === null) transcripts.identity.push(request, response);
   transcripts.digests ??= response;
   connection.digests.clear();
-  for (const { slot, digest } of decoded.value.message.slots) connection.digests.set(slot, digest);
+  connection.usages.clear();
+  for (const { slot, digest, key } of decoded.value.message.slots) {
+    // A chain that changed is not the one that was trusted.
+    const known = connection.keys.get(slot);
+    if (known !== undefined && !sameBytes(known.digest, digest)) connection.keys.delete(slot);
+    connection.digests.set(slot, digest);
+    if (key !== undefined) connection.usages.set(slot, key.usage);
+  }
   return ok(decoded.value.message);
 }
 
@@ -94,10 +101,16 @@ export function* getCertificate(
   return chain;
 }
 
-/** The key of a slot: 15 is the one that was given beforehand. Codes: `state-wrong`, `leaf-key-unsuitable`. */
-export function peerKey(connection: Connection, slot: number): PeerKey | undefined {
+/**
+ * The trusted key of a slot: 15 is the one that was given beforehand. `undefined` when there is none, or when the
+ * responder says that it is not for this `usage` (bits of KEY_USAGE).
+ */
+export function peerKey(connection: Connection, slot: number, usage: number): PeerKey | undefined {
   const { negotiated, crypto, options } = connection;
-  if (slot !== 15) return connection.keys.get(slot);
+  if (slot !== 15) {
+    const stated = connection.usages.get(slot);
+    return stated !== undefined && (stated & usage) === 0 ? undefined : connection.keys.get(slot);
+  }
   if (negotiated === null || negotiated.signature === null || options.peerKey === undefined) return undefined;
   const key = crypto.publicKey(options.peerKey);
   if (key === undefined || !key.fits(negotiated.signature)) return undefined;

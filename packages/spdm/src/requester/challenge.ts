@@ -9,6 +9,7 @@ import {
   type SummaryName,
 } from '../messages/challenge.ts';
 import { RESPONSE } from '../messages/codes.ts';
+import { KEY_USAGE } from '../messages/digests.ts';
 import { PURPOSE, type Purpose, type SigningSuite, verifyTranscript } from '../signing.ts';
 import { peerKey } from './certificates.ts';
 import type { Connection } from './connection.ts';
@@ -57,8 +58,8 @@ export function* challenge(
   const needed = connection.need('CHAL');
   if (!needed.ok) return needed;
   const suite = connection.signingSuite(needed.value);
-  const peer = peerKey(connection, slot);
-  if (suite === undefined || peer === undefined) return fail('state-wrong', `no trusted key of slot ${slot}`);
+  const peer = peerKey(connection, slot, KEY_USAGE.challenge);
+  if (suite === undefined || peer === undefined) return fail('state-wrong', `no trusted key of slot ${slot} for this`);
   if (summary !== 'none' && needed.value.measurementHash === null)
     return fail('capability-missing', 'a summary of measurements, which the responder has not');
   const { context, transcripts, crypto } = connection;

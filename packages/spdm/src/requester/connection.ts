@@ -88,6 +88,8 @@ export class Connection {
   /** Digests of DIGESTS, by slot. */
   readonly digests = new Map<number, Uint8Array>();
   readonly keys = new Map<number, PeerKey>();
+  /** KeyUsageMask of each slot, where the responder has several keys. */
+  readonly usages = new Map<number, number>();
   own: Capabilities;
   peer: Capabilities | null = null;
   version: SpdmVersion | null = null;
@@ -145,6 +147,7 @@ export class Connection {
     this.transcripts.reset();
     this.digests.clear();
     this.keys.clear();
+    this.usages.clear();
     this.peer = null;
     this.version = null;
     this.negotiated = null;

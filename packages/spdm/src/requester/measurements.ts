@@ -5,6 +5,7 @@ import { HASH_SIZE, since } from '../algorithms.ts';
 import { hasCapability } from '../messages/capabilities.ts';
 import { NONCE_SIZE, REQUESTER_CONTEXT_SIZE } from '../messages/challenge.ts';
 import { RESPONSE } from '../messages/codes.ts';
+import { KEY_USAGE } from '../messages/digests.ts';
 import {
   decodeMeasurements,
   encodeGetMeasurements,
@@ -87,9 +88,9 @@ function* ask(
     return fail('state-wrong', `measurement index ${operation}`);
   const { context, crypto } = connection;
   const suite = connection.signingSuite(negotiated);
-  const peer = slot === undefined ? undefined : peerKey(connection, slot);
+  const peer = slot === undefined ? undefined : peerKey(connection, slot, KEY_USAGE.measurement);
   if (slot !== undefined && (suite === undefined || peer === undefined))
-    return fail('state-wrong', `no trusted key of slot ${slot}`);
+    return fail('state-wrong', `no trusted key of slot ${slot} for this`);
   const nonce = slot === undefined ? null : (options.nonce ?? crypto.random(NONCE_SIZE));
   const requesterContext = crypto.random(REQUESTER_CONTEXT_SIZE);
   const request = encodeGetMeasurements(context, {
@@ -130,7 +131,14 @@ function* ask(
     if (!verifyTranscript(crypto, suite, peer.key, PURPOSE.measurements, parts, message.signature))
       return fail('signature-wrong', 'MEASUREMENTS: its signature does not verify over what was said');
     const { signature } = message;
-    statement = { purpose: PURPOSE.measurements, suite, slot, transcript: concat(...parts), messages: parts, signature };
+    statement = {
+      purpose: PURPOSE.measurements,
+      suite,
+      slot,
+      transcript: concat(...parts),
+      messages: parts,
+      signature,
+    };
     signedBlocks = measured;
   }
   return ok({

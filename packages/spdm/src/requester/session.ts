@@ -5,6 +5,7 @@ import { dataSecrets, type HandshakeSecrets, handshakeSecrets } from '../key-sch
 import { hasCapability } from '../messages/capabilities.ts';
 import type { SummaryName } from '../messages/challenge.ts';
 import { RESPONSE } from '../messages/codes.ts';
+import { KEY_USAGE } from '../messages/digests.ts';
 import {
   decodeFinishResponse,
   decodeKeyExchangeResponse,
@@ -131,8 +132,8 @@ export function* establishSession(connection: Connection, options: SessionOption
   const negotiated = needed.value;
   const { context, crypto, transcripts, own, peer } = connection;
   const suite = connection.signingSuite(negotiated);
-  const key = peerKey(connection, slot);
-  if (suite === undefined || key === undefined) return fail('state-wrong', `no trusted key of slot ${slot}`);
+  const key = peerKey(connection, slot, KEY_USAGE.keyExchange);
+  if (suite === undefined || key === undefined) return fail('state-wrong', `no trusted key of slot ${slot} for this`);
   if (negotiated.exchange === null) return fail('capability-missing', 'no key exchange is agreed on');
   if (summary !== 'none' && negotiated.measurementHash === null)
     return fail('capability-missing', 'a summary of measurements, which the responder has not');

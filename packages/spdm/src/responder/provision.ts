@@ -1,7 +1,9 @@
-/** GET_CSR, SET_CERTIFICATE and VENDOR_DEFINED_REQUEST, answered. */
-import { HASH_SIZE } from '../algorithms.ts';
+/** GET_CSR, SET_CERTIFICATE, GET_KEY_PAIR_INFO and VENDOR_DEFINED_REQUEST, answered. */
+import { HASH_SIZE, PQC_SIGNATURE_BIT, PQC_SIGNATURES, type SignatureName } from '../algorithms.ts';
 import { readCertificateChain } from '../certificate-chain.ts';
 import { REQUEST, RESPONSE } from '../messages/codes.ts';
+import { KEY_USAGE } from '../messages/digests.ts';
+import { decodeGetKeyPairInfo, encodeKeyPairInfo } from '../messages/key-pair.ts';
 import {
   decodeGetCsr,
   decodeSetCertificate,
@@ -64,4 +66,53 @@ export function answerVendorDefined(
   return answer === null
     ? refuse('UnsupportedRequest', bytes[1])
     : reply(encodeVendorDefined(context, RESPONSE.VENDOR_DEFINED_RESPONSE, answer));
+}
+
+/** Bits of key kinds, which KEY_PAIR_INFO has in place of signature algorithms. */
+const KEY_KINDS: readonly (readonly [SignatureName, number])[] = [
+  ...([
+    ['rsassa-2048', 1 << 0],
+    ['rsassa-3072', 1 << 1],
+    ['rsassa-4096', 1 << 2],
+  ] as const),
+  ...([
+    ['ecdsa-p256', 1 << 3],
+    ['ecdsa-p384', 1 << 4],
+    ['ecdsa-p521', 1 << 5],
+  ] as const),
+  ...([
+    ['ed25519', 1 << 7],
+    ['ed448', 1 << 8],
+  ] as const),
+];
+const ALL_USAGES = KEY_USAGE.keyExchange | KEY_USAGE.challenge | KEY_USAGE.measurement | KEY_USAGE.endpointInfo;
+
+/** With several keys in the connection: each slot's key is a pair, and cannot be changed. */
+export function answerGetKeyPairInfo(state: ResponderState, bytes: Uint8Array): Answer {
+  const { context, options } = state;
+  if (options.multiKey === undefined) return refuse('UnsupportedRequest', bytes[1]);
+  const decoded = decodeGetKeyPairInfo(bytes, context);
+  if (!decoded.ok) return refuse('InvalidRequest');
+  const pair = decoded.value.message;
+  const slots = [...options.slots].filter(([, slot]) => (slot.keyPair ?? 1) === pair);
+  const key = slots[0]?.[1].key;
+  if (key === undefined) return refuse('InvalidRequest');
+  const total = Math.max(...[...options.slots.values()].map((slot) => slot.keyPair ?? 1));
+  const algorithm = KEY_KINDS.reduce((mask, [name, bit]) => mask | (key.fits(name) ? bit : 0), 0);
+  const pqc = PQC_SIGNATURES.reduce((mask, name) => mask | (key.fits(name) ? PQC_SIGNATURE_BIT[name] : 0), 0);
+  return reply(
+    encodeKeyPairInfo(context, {
+      total,
+      pair,
+      capabilities: 0,
+      usageCapabilities: ALL_USAGES,
+      usage: slots.reduce((mask, [, slot]) => mask | (slot.keyUsage ?? ALL_USAGES), 0),
+      algorithmCapabilities: algorithm,
+      algorithm,
+      publicKeyInfo: new Uint8Array(),
+      slotMask: slots.reduce((mask, [number]) => mask | (1 << number), 0),
+      pqcCapabilities: pqc,
+      pqcAlgorithm: pqc,
+    }),
+  );
 }

@@ -9,7 +9,7 @@ import { recordSessionId } from '../secured/records.ts';
 import { answerDeliverEncapsulated, answerGetEncapsulatedRequest } from './encapsulated.ts';
 import { answerChallenge, answerGetCertificate, answerGetDigests } from './identity.ts';
 import { answerGetEndpointInfo, answerGetMeasurementLog, answerGetMeasurements } from './measure.ts';
-import { answerGetCsr, answerSetCertificate, answerVendorDefined } from './provision.ts';
+import { answerGetCsr, answerGetKeyPairInfo, answerSetCertificate, answerVendorDefined } from './provision.ts';
 import {
   answerEndSession,
   answerFinish,
@@ -174,6 +174,7 @@ export class Responder {
     if (since12 && code === REQUEST.GET_CSR) return answerGetCsr(state, message);
     if (since12 && code === REQUEST.SET_CERTIFICATE) return answerSetCertificate(state, message, session);
     if (since13 && code === REQUEST.GET_MEASUREMENT_EXTENSION_LOG) return answerGetMeasurementLog(state, message);
+    if (since13 && code === REQUEST.GET_KEY_PAIR_INFO) return answerGetKeyPairInfo(state, message);
     if (since13 && code === REQUEST.GET_ENDPOINT_INFO) return answerGetEndpointInfo(state, message);
     // Nothing is ever answered later.
     if (code === REQUEST.RESPOND_IF_READY) return refuse('UnexpectedRequest');

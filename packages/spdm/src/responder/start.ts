@@ -20,6 +20,7 @@ export function responderFlags(options: ResponderOptions, version: SpdmVersion):
   if (options.setCertificate !== undefined) flags |= CAPABILITY.SET_CERT;
   if (options.measurementLog !== undefined) flags |= CAPABILITY.MEL;
   if (options.endpointInfo !== undefined) flags |= CAPABILITY.EP_INFO_SIG;
+  if (multiKey !== undefined) flags |= CAPABILITY.GET_KEY_PAIR_INFO;
   if (multiKey === 'only') flags |= CAPABILITY.MULTI_KEY_ONLY;
   if (multiKey === 'negotiable') flags |= CAPABILITY.MULTI_KEY_NEG;
   return (flags & definedFlags('responder', version)) >>> 0;
