@@ -125,7 +125,14 @@ test('a starter that lies about namespaces is found out', { skip: missing }, asy
   for (const layer of ['user', 'network', 'ipc', 'uts', 'pid', 'root']) assert.equal(layers[layer], 'failed', layer);
 });
 
-test('killing what was started kills the program; its exit by a signal is told', { skip: skipRoot }, async () => {
+test('a program that dies of a signal is told as such', { skip: skipRoot }, async () => {
+  const dies = join(import.meta.dirname, 'support', 'dies.ts');
+  const child = spawnSandboxed(dies, [], { stdio: ['ignore', 'ignore', 'ignore'] });
+  const signal = await new Promise((resolve) => child.on('exit', (_code, name) => resolve(name)));
+  assert.equal(signal, 'SIGBUS');
+});
+
+test('killing what was started kills the program', { skip: skipRoot }, async () => {
   const before = processes();
   const idle = join(import.meta.dirname, 'support', 'waits.ts');
   const child = spawnSandboxed(idle, [], { stdio: ['ignore', 'pipe', 'inherit'] });
