@@ -22,6 +22,7 @@ export const EVIDENCE_ERRORS = {
   'json-invalid': 'Not JSON, or nested too deep, or a name stands twice in one object.',
   'tpm-structure-invalid':
     'A TPM structure (TPMS_ATTEST, TPMT_SIGNATURE) ends too early or has a value that is not permitted.',
+  'tpm-refused': 'The TPM answered a command with an error: the code is the TPM’s own (TPM 2.0 Part 2 §6.6).',
   'event-log-invalid': 'Not a TCG event log in the crypto agile format (TCG PC Client PFP §10.2).',
   'hcl-report-invalid': 'Not the report of Azure’s paravisor: marker, sizes or runtime data are wrong.',
   'quote-wrapper-invalid':

@@ -25,6 +25,8 @@ export const LINUX_ERRORS = {
   'doe-absent': 'The function has no DOE mailbox, so it cannot be asked who it is over PCI Express.',
   'device-unknown': 'No device of this machine has that id, address, kernel name or interface.',
   'device-ambiguous': 'More than one device goes by that name; use the id.',
+  'tsm-report-refused': 'configfs-tsm gave no report, or answers in a form that its documentation does not have.',
+  'tsm-report-raced': 'Somebody else wrote to the same configfs-tsm entry, so that the report may be of other data.',
   'command-missing': 'There is no such program on this machine, or it cannot be run.',
   'command-timeout': 'The program did not end in time and was killed.',
   'command-too-loud': 'The program wrote more than it may and was killed.',

@@ -1,0 +1,163 @@
+/** `airlock evidence collect`: what this machine can prove, in one document that `airlock verify` takes. */
+import { existsSync, statSync } from 'node:fs';
+import { rename, writeFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { fail } from '@airlock/core/result.ts';
+import { concat, fromHex } from '@airlock/evidence/bytes.ts';
+import { deviceNonce, NAME_LIMIT, NONCE_LEAST, NONCE_MOST } from '@airlock/evidence/machine/binding.ts';
+import { type BundleDevice, writeBundle } from '@airlock/evidence/machine/bundle.ts';
+import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
+import { recognise } from '@airlock/evidence/recognise.ts';
+import { collectEvidence, type Looked } from '@airlock/linux/attest/collect.ts';
+import { nodeEvidenceHands } from '@airlock/linux/attest/node-hands.ts';
+import { TSM_REPORTS } from '@airlock/linux/attest/tsm-report.ts';
+import { printable } from '@airlock/linux/attribute.ts';
+import type { Files } from '@airlock/linux/files.ts';
+import { nodeFiles } from '@airlock/linux/node-files.ts';
+import { readBytes, texts } from '../evidence-input.ts';
+import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
+
+export const verb: Verb = {
+  name: 'evidence collect',
+  summary: 'what this machine can prove: SEV-SNP, TDX, CCA, TPM and its devices, in one document',
+  usage: '[--nonce HEX] [--device NAME=FILE]... [--out FILE] [--json]',
+  help: `
+Asks the VM's own hardware through configfs-tsm, and the TPM through /dev/tpmrm0, with data that covers the nonce and the
+evidence of the devices; takes event logs along. The document goes to standard output, what was looked for and found to
+standard error. airlock verify FILE --nonce HEX reads it; docs/evidence.md, Machines, describes it.
+
+  --nonce HEX         the verifier's nonce, 8 to 64 bytes; without one nothing is fresh
+  --device NAME=FILE  evidence of a device, asked for with the device nonce by the device's own tool (NVIDIA's report
+                      with its certificates, as JSON or hex); may stand more than once
+  --device-nonce      only print the nonce that devices are to be asked with
+  --tpm-key HANDLE    a TPM key that is there already (0x81000003), instead of one below the owner's seed
+  --out FILE          write the document there
+  --root DIR          a tree that stands for the machine's /
+  --json              what was looked for, as NDJSON on standard error
+
+Exit codes: 0 something was collected, 2 usage, 3 this machine has nothing that attests it.
+
+  airlock evidence collect --nonce 6f1d... > machine.json
+  airlock evidence collect --nonce 6f1d... --device 0000:01:00.0=gpu.json --out machine.json
+`,
+  options: {
+    nonce: { type: 'string' },
+    device: { type: 'string', multiple: true },
+    'device-nonce': { type: 'boolean' },
+    'tpm-key': { type: 'string' },
+    out: { type: 'string' },
+    root: { type: 'string' },
+    json: { type: 'boolean' },
+  },
+  run,
+};
+
+/** A quoting service may take its time. */
+const TIMEOUT = 60_000;
+
+async function run(context: Context, values: Values, positionals: readonly string[]): Promise<number> {
+  if (positionals.length > 0) throw new UsageError(`${positionals[0]}: takes no argument`);
+  const nonce = nonceOf(values['nonce']);
+  const crypto = nodeCrypto();
+  if (values['device-nonce'] === true) {
+    if (nonce === null) throw new UsageError('--device-nonce: is made from --nonce');
+    context.stdout(`${Buffer.from(deviceNonce(crypto, nonce)).toString('hex')}\n`);
+    return EXIT.fine;
+  }
+  const root = typeof values['root'] === 'string' ? resolve(context.cwd, values['root']) : '/';
+  if (!existsSync(root) || !statSync(root).isDirectory())
+    throw new UsageError(`--root: no such folder: ${printable(root)}`);
+  const handle = values['tpm-key'];
+  const devices: BundleDevice[] = [];
+  for (const text of texts(values, 'device')) devices.push(await readDevice(context, text, devices));
+  const { bundle, looked } = await collectEvidence({
+    ...{ files: evidenceFiles(root), hands: nodeEvidenceHands(root), crypto, nonce, devices },
+    entry: `airlock-${process.pid}`,
+    ...(typeof handle === 'string' ? { tpmKey: handleOf(handle) } : {}),
+  });
+  context.stderr(
+    values['json'] === true ? looked.map((one) => `${JSON.stringify(one)}\n`).join('') : lookedText(looked),
+  );
+  if (bundle.vm.length === 0) {
+    context.stderr('airlock evidence collect: nothing here attests this machine: see above what was looked for\n');
+    return EXIT.environment;
+  }
+  if (nonce === null) {
+    context.stderr('airlock evidence collect: no --nonce: nobody can tell that this evidence is fresh\n');
+  }
+  const document = writeBundle(bundle);
+  if (typeof values['out'] !== 'string') {
+    context.stdout(document);
+    return EXIT.fine;
+  }
+  const path = resolve(context.cwd, values['out']);
+  try {
+    await writeFile(`${path}.new`, document, { mode: 0o644 });
+    await rename(`${path}.new`, path);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+    context.stderr(`airlock evidence collect: --out ${printable(values['out'])}: ${code}\n`);
+    return EXIT.environment;
+  }
+  return EXIT.fine;
+}
+
+/** Nothing is written but entries of configfs-tsm. */
+function evidenceFiles(root: string): Files {
+  const files = nodeFiles({ root, timeout: TIMEOUT, writes: 'everything' });
+  const forbidden = async (path: string) => fail('write-forbidden', `${path}: not written`);
+  return {
+    ...files,
+    write: (path, data, offset) =>
+      path.startsWith(`${TSM_REPORTS}/airlock-`) && path.endsWith('/inblob') && !path.includes('/../')
+        ? files.write(path, data, offset)
+        : forbidden(path),
+    save: forbidden,
+    append: forbidden,
+  };
+}
+
+function nonceOf(value: Values[string]): Uint8Array | null {
+  if (value === undefined) return null;
+  const nonce = typeof value === 'string' ? fromHex(value) : undefined;
+  if (nonce === undefined || nonce.length < NONCE_LEAST || nonce.length > NONCE_MOST)
+    throw new UsageError(`--nonce: ${NONCE_LEAST} to ${NONCE_MOST} bytes in hex`);
+  return nonce;
+}
+
+function handleOf(text: string): number {
+  const value = /^0x[0-9a-f]{8}$/i.test(text) ? Number(text) : Number.NaN;
+  // Persistent objects: TPM 2.0 Part 2 §7.2.
+  if (value >>> 24 !== 0x81)
+    throw new UsageError(`--tpm-key ${printable(text)}: a handle from 0x81000000 to 0x81ffffff`);
+  return value;
+}
+
+/** One report and its certificates. */
+async function readDevice(context: Context, text: string, before: readonly BundleDevice[]): Promise<BundleDevice> {
+  const at = text.indexOf('=');
+  const [name, path] = [text.slice(0, at), text.slice(at + 1)];
+  if (at < 1 || path === '' || name.length > NAME_LIMIT || !/^[\x21-\x7e]+$/.test(name))
+    throw new UsageError(`--device ${printable(text)}: NAME=FILE`);
+  if (before.some((one) => one.name === name)) throw new UsageError(`--device ${name}: stands twice`);
+  const bytes = await readBytes(context, path);
+  if (typeof bytes === 'string') throw new UsageError(`--device ${printable(path)}: ${bytes}`);
+  const { found } = recognise(printable(path), bytes);
+  const reports = found.flatMap(({ item }) => (item.kind === 'nvidia-report' ? [item.report] : []));
+  const [report] = reports;
+  if (report === undefined || reports.length > 1)
+    throw new UsageError(`--device ${printable(path)}: ${reports.length} NVIDIA reports; one is needed`);
+  const certificates = found.flatMap(({ item }) => (item.kind === 'certificate' ? [item.certificate.der] : []));
+  return { name, kind: 'nvidia', evidence: report.bytes, certificates: concat(...certificates), interface: null };
+}
+
+function lookedText(looked: readonly Looked[]): string {
+  const marks = { taken: '✓', absent: '-', failed: '✗' } as const;
+  const width = Math.max(...looked.map(({ what }) => what.length));
+  return looked
+    .map(
+      ({ what, path, status, detail }) =>
+        `${marks[status]} ${what.padEnd(width)}  ${printable(path)}: ${printable(detail)}\n`,
+    )
+    .join('');
+}
