@@ -248,3 +248,31 @@ test('IOTLB: pages that lie beside each other become one mapping', () => {
   assert.equal(iotlb.space.size, 1);
   assert.equal(iotlb.space.translate(0, READ), 16384);
 });
+
+test('thousands of mappings in any order, added and taken out, translate as a plain list of them does', () => {
+  const regions = [region(1 << 20, 'a'), region(1 << 20, 'b')];
+  const space = new AddressSpace({ limit: 4096 });
+  const list = new Map<number, Region>();
+  let seed = 12345;
+  const random = (below: number) => {
+    seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
+    return (seed >>> 8) % below;
+  };
+  for (let i = 0; i < 20_000; i++) {
+    const start = random(3000) * 8192;
+    const chosen = regions[random(2)] as Region;
+    if (list.has(start)) {
+      must(space.unmap(start, 4096));
+      list.delete(start);
+    } else {
+      must(space.map({ start, size: 4096, region: chosen, offset: (start * 3) % 4096, access: READ }));
+      list.set(start, chosen);
+    }
+    const probe = random(3000) * 8192 + random(8192);
+    const expected = list.get(probe - (probe % 8192));
+    const inside = probe % 8192 < 4096 && expected !== undefined;
+    assert.equal(space.translate(probe, READ), inside ? 4096 - (probe % 8192) : OUTSIDE);
+    if (inside) assert.equal(space.region, expected);
+  }
+  assert.equal(space.size, list.size);
+});

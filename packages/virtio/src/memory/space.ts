@@ -17,6 +17,9 @@ export const MISSING = -3;
 /** No address is this high: the end of every mapping is at most this. */
 export const ADDRESS_LIMIT = 2 ** 53;
 
+/** Mappings that there is room for before the first growth. */
+const FIRST_ROOM = 16;
+
 export interface Mapping {
   readonly start: number;
   readonly size: number;
@@ -37,18 +40,25 @@ export class AddressSpace {
 
   private readonly limit: number;
   private readonly outside: number;
-  // The mappings in the order of their addresses. Plain arrays of one kind of number each: no object per lookup.
-  private readonly starts: Float64Array;
-  private readonly ends: Float64Array;
-  private readonly offsets: Float64Array;
-  private readonly targets: Region[];
-  private readonly accesses: Uint8Array;
+  // The mappings in the order of their addresses. Plain arrays of one kind of number each: no object per lookup. They
+  // grow with the mappings: a VMM may announce tens of thousands, and most have ten.
+  private starts = new Float64Array(FIRST_ROOM);
+  private ends = new Float64Array(FIRST_ROOM);
+  private offsets = new Float64Array(FIRST_ROOM);
+  private accesses = new Uint8Array(FIRST_ROOM);
+  private readonly targets: Region[] = [];
   private count = 0;
   // The mapping that was used last: first address, end, what to add to an address to get the offset in `region`, access.
   private windowStart = 0;
   private windowEnd = 0;
   private windowDelta = 0;
   private windowAccess = 0;
+  // The one before that: a driver's headers and data often lie in two mappings, in turn.
+  private otherStart = 0;
+  private otherEnd = 0;
+  private otherDelta = 0;
+  private otherAccess = 0;
+  private otherRegion: Region = NOWHERE;
 
   /**
    * `limit` is the most mappings it will hold. With `missing`, an address without a mapping is MISSING (ask for it)
@@ -57,11 +67,6 @@ export class AddressSpace {
   constructor(options: { readonly limit?: number; readonly missing?: boolean } = {}) {
     this.limit = options.limit ?? 512;
     this.outside = options.missing === true ? MISSING : OUTSIDE;
-    this.starts = new Float64Array(this.limit);
-    this.ends = new Float64Array(this.limit);
-    this.offsets = new Float64Array(this.limit);
-    this.targets = Array.from({ length: this.limit }, () => NOWHERE);
-    this.accesses = new Uint8Array(this.limit);
   }
 
   /**
@@ -95,14 +100,32 @@ export class AddressSpace {
 
   /** Makes the mapping that holds `address` the window. */
   private look(address: number): boolean {
-    const at = this.find(address);
-    if (at < 0) return false;
+    const { windowStart, windowEnd, windowDelta, windowAccess, region } = this;
+    if (address >= this.otherStart && address < this.otherEnd) {
+      this.windowStart = this.otherStart;
+      this.windowEnd = this.otherEnd;
+      this.windowDelta = this.otherDelta;
+      this.windowAccess = this.otherAccess;
+      this.region = this.otherRegion;
+    } else {
+      const at = this.find(address);
+      if (at < 0) return false;
+      this.open(at);
+    }
+    this.otherStart = windowStart;
+    this.otherEnd = windowEnd;
+    this.otherDelta = windowDelta;
+    this.otherAccess = windowAccess;
+    this.otherRegion = region;
+    return true;
+  }
+
+  private open(at: number): void {
     this.windowStart = this.starts[at] as number;
     this.windowEnd = this.ends[at] as number;
     this.windowDelta = (this.offsets[at] as number) - this.windowStart;
     this.windowAccess = this.accesses[at] as number;
     this.region = this.targets[at] as Region;
-    return true;
   }
 
   /** After any change: the next `translate` looks anew. */
@@ -110,6 +133,10 @@ export class AddressSpace {
     this.windowStart = 0;
     this.windowEnd = 0;
     this.windowAccess = 0;
+    this.otherStart = 0;
+    this.otherEnd = 0;
+    this.otherAccess = 0;
+    this.otherRegion = NOWHERE;
   }
 
   /**
@@ -195,7 +222,7 @@ export class AddressSpace {
 
   /** Forgets every mapping, and lets go of the regions. */
   clear(): void {
-    this.targets.fill(NOWHERE);
+    this.targets.length = 0;
     this.region = NOWHERE;
     this.count = 0;
     this.closeWindow();
@@ -249,12 +276,29 @@ export class AddressSpace {
 
   /** Moves the mappings from `at` on by one place. */
   private shift(at: number, by: 1 | -1): void {
+    if (this.count + by > this.starts.length) this.grow();
+    if (by > 0) this.targets.push(NOWHERE);
     for (const array of [this.starts, this.ends, this.offsets, this.accesses]) {
       array.copyWithin(at + by, at, this.count);
     }
     this.targets.copyWithin(at + by, at, this.count);
     this.count += by;
-    if (by < 0) this.targets[this.count] = NOWHERE;
+    if (by < 0) this.targets.length = this.count;
+  }
+
+  private grow(): void {
+    const room = 2 * this.starts.length;
+    const larger = (array: Float64Array<ArrayBuffer>) => {
+      const grown = new Float64Array(room);
+      grown.set(array);
+      return grown;
+    };
+    this.starts = larger(this.starts);
+    this.ends = larger(this.ends);
+    this.offsets = larger(this.offsets);
+    const accesses = new Uint8Array(room);
+    accesses.set(this.accesses);
+    this.accesses = accesses;
   }
 
   private put(at: number, start: number, end: number, offset: number, region: Region, access: number): void {

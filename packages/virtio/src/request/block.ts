@@ -1,7 +1,8 @@
 /**
- * Block requests. VIRTIO 1.4 §5.2.6. The functions look at private copies (`Chain.read`), never at shared memory, and
+ * Block requests. VIRTIO 1.4 §5.2.6. The functions read a field of shared memory once or look at private copies, and
  * allocate nothing: a block device runs them half a million times a second.
  */
+import type { Region } from '../memory/region.ts';
 import type { Chain } from '../ring/chain.ts';
 
 /** §5.2.6: what a request asks for. */
@@ -50,10 +51,16 @@ export class BlockRequest {
     this.type = 0;
     this.sector = 0;
     this.length = 0;
-    if (chain.read(0, this.header) < BLK_HEADER_SIZE) return BLK_IOERR;
-    const type = this.view.getUint32(0, true);
-    const low = this.view.getUint32(8, true);
-    const high = this.view.getUint32(12, true);
+    let view: DataView = this.view;
+    let at = 0;
+    if (chain.readablePieces > 0 && (chain.lengths[0] as number) >= BLK_HEADER_SIZE) {
+      // In one piece, as nearly always: each field is read once, there where it is.
+      view = (chain.regions[0] as Region).view;
+      at = chain.offsets[0] as number;
+    } else if (chain.read(0, this.header) < BLK_HEADER_SIZE) return BLK_IOERR;
+    const type = view.getUint32(at, true);
+    const low = view.getUint32(at + 8, true);
+    const high = view.getUint32(at + 12, true);
     this.type = type;
     this.sector = high * 4294967296 + low;
     const outgoing = chain.readableBytes - BLK_HEADER_SIZE;
