@@ -63,10 +63,15 @@ export function sysfsConfigSpace(files: Files, path: string): ConfigSpace {
       const written = await files.write(path, bytes, offset);
       if (written.ok || written.error.code !== 'file-denied') return written;
       const lockdown = await readLockdown(files);
-      if (lockdown === undefined || lockdown === 'none') return written;
-      return fail('config-locked-down', `the kernel is locked down (${lockdown}) and forbids writes to ${path}`, {
-        hint: 'ask the kernel instead (tsm/, authenticated), or boot without lockdown',
-      });
+      // Who may not write at all gets EACCES; EPERM is what lockdown says, also where its state is not shown.
+      if (lockdown === 'none' || (lockdown === undefined && !/\bEPERM\b/.test(written.error.message))) return written;
+      return fail(
+        'config-locked-down',
+        `the kernel is locked down (${lockdown ?? 'how far, it does not show'}) and forbids writes to ${path}`,
+        {
+          hint: 'ask the kernel instead (tsm/, authenticated), or boot without lockdown',
+        },
+      );
     },
   };
 }

@@ -20,7 +20,8 @@ import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
 import { Connection } from '@airlock/spdm/requester/connection.ts';
 import { drive, type Link } from '@airlock/spdm/requester/procedure.ts';
 import type { Binding } from '@airlock/spdm/secured/binding.ts';
-import { openSocketLink, SOCKET_FORMS, type SocketForm } from '@airlock/spdm/tcp/node-link.ts';
+import { openSocketLink } from '@airlock/spdm/tcp/node-link.ts';
+import { SOCKET_FORMS, type SocketForm } from '@airlock/spdm/tcp/socket-form.ts';
 import { APPRAISAL_HELP, APPRAISAL_OPTIONS, appraisalInput, complain, judge, show } from '../device-appraisal.ts';
 import { type Context, UsageError, type Values, type Verb } from '../verb.ts';
 

@@ -1,24 +1,11 @@
 /** A requester's link over a socket: SPDM over TCP as DSP0287 has it, or in the frames of DMTF's emulator. */
 import { connect, type Socket } from 'node:net';
 import { fail, ok, type Problem, type Result } from '@airlock/core/result.ts';
-import { doeBinding } from '../doe/binding.ts';
-import { mctpBinding } from '../mctp/binding.ts';
 import type { Link } from '../requester/procedure.ts';
 import type { Binding } from '../secured/binding.ts';
-import { tcpBinding } from './binding.ts';
-import { decodeEmulatorFrame, EMULATOR_COMMAND, EMULATOR_TRANSPORT, encodeEmulatorFrame } from './emulator-frame.ts';
+import { decodeEmulatorFrame, EMULATOR_COMMAND, encodeEmulatorFrame } from './emulator-frame.ts';
 import { createEmulatorFramer, createTcpFramer, type Framer } from './framer.ts';
-
-/** `tcp` is DSP0287; the others are what DMTF's emulator carries in its frames. */
-export const SOCKET_FORMS = ['tcp', 'emulator-doe', 'emulator-mctp', 'emulator-tcp'] as const;
-export type SocketForm = (typeof SOCKET_FORMS)[number];
-
-const FORMS: Readonly<Record<SocketForm, { readonly binding: Binding; readonly transport: number | null }>> = {
-  tcp: { binding: tcpBinding, transport: null },
-  'emulator-doe': { binding: doeBinding, transport: EMULATOR_TRANSPORT.doe },
-  'emulator-mctp': { binding: mctpBinding, transport: EMULATOR_TRANSPORT.mctp },
-  'emulator-tcp': { binding: tcpBinding, transport: EMULATOR_TRANSPORT.tcp },
-};
+import { SOCKET_FORM, type SocketForm } from './socket-form.ts';
 
 export interface SocketLink extends Link {
   readonly binding: Binding;
@@ -47,7 +34,7 @@ export async function openSocketLink({
   form,
   patience = PATIENCE,
 }: SocketPlace): Promise<Result<SocketLink>> {
-  const { binding, transport } = FORMS[form];
+  const { binding, transport } = SOCKET_FORM[form];
   const socket = await open(host, port, patience);
   if (!socket.ok) return socket;
   const messages = receive(socket.value, transport === null ? createTcpFramer() : createEmulatorFramer());

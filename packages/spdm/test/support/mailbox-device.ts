@@ -22,6 +22,8 @@ export interface MailboxDevice extends ConfigSpace {
   aborts: number;
   /** A code that writes fail with. */
   forbids: string | undefined;
+  /** What the kernel says with it. */
+  reason: string;
 }
 
 export function mailboxDevice(answer: (object: Uint8Array) => Uint8Array | undefined): MailboxDevice {
@@ -41,6 +43,7 @@ export function mailboxDevice(answer: (object: Uint8Array) => Uint8Array | undef
     reads: 0,
     aborts: 0,
     forbids: undefined,
+    reason: 'EPERM',
     clock: {
       now: () => time,
       wait: async (milliseconds) => {
@@ -60,7 +63,7 @@ export function mailboxDevice(answer: (object: Uint8Array) => Uint8Array | undef
     },
     async write32(offset, value): Promise<Result<void>> {
       device.writes.push({ offset, value });
-      if (device.forbids !== undefined) return fail(device.forbids, 'EPERM');
+      if (device.forbids !== undefined) return fail(device.forbids, device.reason);
       if (offset === MAILBOX_AT + DOE_REGISTER.write) written.push(value);
       if (offset === MAILBOX_AT + DOE_REGISTER.read) pending.shift();
       if (offset !== MAILBOX_AT + DOE_REGISTER.control) return ok(undefined);
