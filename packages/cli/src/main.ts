@@ -29,6 +29,7 @@ const verbs: Readonly<Record<string, () => Promise<{ readonly verb: Verb }>>> = 
   'gate initrd': () => import('./verb/gate-initrd.ts'),
   'device serve': () => import('./verb/device-serve.ts'),
   'device probe': () => import('./verb/device-probe.ts'),
+  'device bench': () => import('./verb/device-bench.ts'),
   'device attest': () => import('./verb/device-attest.ts'),
   'device evidence verify': () => import('./verb/device-evidence-verify.ts'),
   'lab up': () => import('./verb/lab-up.ts'),

@@ -108,6 +108,10 @@ export class BlockDriver {
     return typeof capacity === 'number' ? capacity : 0;
   }
 
+  get packed(): boolean {
+    return hasFeature(this.features, 34);
+  }
+
   get readOnly(): boolean {
     return hasFeature(this.features, RO);
   }

@@ -43,10 +43,15 @@ export class Caller {
     this.socket = messageSocket(options.calls, fd);
   }
 
-  /** Codes: those of `connectUnix`. */
+  /** Waits for a back-end that has others waiting already. Codes: those of `connectUnix`. */
   static connect(options: CallerOptions, path: string): Result<Caller> {
-    const fd = connectUnix(options.calls, path);
-    return fd.ok ? ok(new Caller(options, fd.value)) : fd;
+    const end = options.now() + options.timeout;
+    for (;;) {
+      const fd = connectUnix(options.calls, path);
+      if (fd.ok) return ok(new Caller(options, fd.value));
+      if (fd.error.code !== 'socket-busy' || options.now() >= end) return fd;
+      options.wait([], -1, 10);
+    }
   }
 
   /**

@@ -76,6 +76,8 @@ export class DriverQueues {
   readonly size: number;
   private readonly host: QueueHost;
   private readonly packed: boolean;
+  private iova = false;
+  private recorded = false;
 
   private constructor(host: QueueHost, all: readonly FrontQueue[], packed: boolean) {
     this.host = host;
@@ -110,16 +112,22 @@ export class DriverQueues {
    * back-end knows from its own record where it is to begin. Codes: `vhost-user-reconnect-loses`, as `Caller.tell`.
    */
   start(iova: boolean, recorded: boolean): Result<void> {
-    for (const queue of this.all) {
-      const started = this.startOne(queue, iova, recorded);
+    this.iova = iova;
+    this.recorded = recorded;
+    for (const { index } of this.all) {
+      const started = this.startOne(index);
       if (!started.ok) return started;
     }
     return ok(undefined);
   }
 
-  private startOne(queue: FrontQueue, iova: boolean, recorded: boolean): Result<void> {
+  /** Starts one queue, as the others were. Codes as `start`. */
+  startOne(index: number): Result<void> {
     const { caller } = this.host;
-    const { index, driver } = queue;
+    const { iova, recorded } = this;
+    const queue = this.all[index];
+    if (queue === undefined) return fail('vhost-user-no-queue', `queue ${index}`);
+    const { driver } = queue;
     if (driver.inFlight > 0 && !recorded) {
       return fail('vhost-user-reconnect-loses', `queue ${index}: ${driver.inFlight} requests in flight, no record`);
     }

@@ -318,6 +318,11 @@ export class FrontEnd {
     return this.caller.tell('SET_INFLIGHT_FD', { form: 'inflight', area }, [fd]);
   }
 
+  /** Bytes of the back-end's record of what is in flight; 0 where there is none. */
+  get inflightBytes(): number {
+    return this.inflight?.area.size ?? 0;
+  }
+
   /** The back-end is gone, or is not to be spoken to again. */
   get broken(): Problem | null {
     return this.caller.broken;

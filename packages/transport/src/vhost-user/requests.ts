@@ -333,17 +333,15 @@ const HANDLERS: Partial<Record<FrontEndMessage, Handler>> = {
 
 function setFeatures(requests: Requests, [low, high]: Words): Result<Answer> {
   const given: Features = [low, high, 0, 0];
-  const accepted = acceptFeatures(
-    requests.device.type.name,
-    requests.offeredFeatures,
-    withoutFeatures(given, PROTOCOL_FEATURES_WORDS),
-  );
+  const wanted = withoutFeatures(given, PROTOCOL_FEATURES_WORDS);
+  const { type } = requests.device;
+  const accepted = acceptFeatures(type.name, requests.offeredFeatures, withControlQueue(type.name, wanted));
   if (!accepted.ok) return accepted;
-  const same = requests.features?.every((word, i) => word === accepted.value[i]) === true;
+  const same = requests.features?.every((word, i) => word === wanted[i]) === true;
   if (!same) {
-    const set = requests.queues.setFeatures(accepted.value);
+    const set = requests.queues.setFeatures(wanted);
     if (!set.ok) return set;
-    requests.features = accepted.value;
+    requests.features = wanted;
   }
   if (hasFeature(given, PROTOCOL_FEATURES_BIT)) return nothing;
   // "Ring states": whoever does not know of protocol features does not know of SET_VRING_ENABLE.
@@ -353,6 +351,14 @@ function setFeatures(requests: Requests, [low, high]: Words): Result<Answer> {
     if (!settled.ok) return settled;
   }
   return nothing;
+}
+
+/**
+ * What the driver agreed to, as far as it can be told: front-ends of network cards (QEMU, DPDK) answer the control queue
+ * themselves and keep NET_F_CTRL_VQ from the back-end, but pass on features such as MQ that need it.
+ */
+function withControlQueue(type: string, [low, ...high]: Features): Features {
+  return type === 'net' ? [(low | (1 << 17)) >>> 0, ...high] : [low, ...high];
 }
 
 function settle(requests: Requests, vring: Vring): Result<Answer> {

@@ -87,6 +87,9 @@ export function packedBase(position: DevicePosition): number {
 }
 
 export function packedPosition(base: number): DevicePosition {
+  // DPDK's front-end says where the driver is, and nothing in the upper half: taken by the word, the whole ring would be
+  // in flight before the first buffer. What is not said follows.
+  if (base >>> 16 === 0 && base !== 0) return packedPosition((base | (base << 16)) >>> 0);
   return {
     avail: base & 0x7fff,
     availWrap: (base & 0x8000) !== 0,
