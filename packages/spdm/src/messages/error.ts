@@ -28,7 +28,7 @@ export function encodeError(
   version: SpdmVersion | null,
   code: number,
   data = 0,
-  extended = new Uint8Array(),
+  extended: Uint8Array = new Uint8Array(),
 ): Uint8Array {
   return concat(header(version, RESPONSE.ERROR, code, data), extended);
 }
