@@ -54,7 +54,10 @@ function tryPrefix(prefix: readonly string[]): string | null {
     timeout: TRIAL_MILLISECONDS,
     stdio: ['ignore', 'ignore', 'pipe'],
   });
-  if (tried.error !== undefined) return `${program}: ${tried.error.message}`;
+  if (tried.error !== undefined) {
+    const absent = 'code' in tried.error && tried.error.code === 'ENOENT';
+    return absent ? `${program} (util-linux) is not installed` : `${program}: ${tried.error.message}`;
+  }
   if (tried.status === 0) return null;
   const [line = ''] = tried.stderr.toString('latin1').split('\n');
   return asciiText(tried.stderr.subarray(0, Math.min(line.length, 200))) || `${program} failed`;

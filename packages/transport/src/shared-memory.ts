@@ -2,8 +2,8 @@
  * Memory that two processes share: memfd_create(2), sealed so that neither can pull it from under the other. A page that
  * a file no longer has kills whoever touches it (SIGBUS), so memory of a peer is mapped only where its seals forbid to
  * shrink it. Who must work with a front-end that does not seal (libblkio, DPDK) asks for that by `unsealed` and lives with
- * a peer that can end this process: only a process that serves this one peer, and nothing else, may. (What remains: a peer whose memory is huge pages can punch holes in it
- * and use up the machine's pool of them.)
+ * a peer that can end this process: only a process that serves this one peer, and nothing else, may. (What remains: a peer
+ * whose memory is huge pages can punch holes in it and use up the machine's pool of them.)
  *
  * Unmapping is the dangerous half. The engine is not told that memory goes away: a view that somebody kept would reach
  * whatever is mapped there next, the engine's own heap too. So `release` takes three steps:

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { SandboxReport } from '@airlock/transport/sandbox.ts';
@@ -99,14 +100,41 @@ test('not started to be locked in: what a process can do to itself holds, the re
   assert.equal(tries['/etc/passwd'], 'done');
 });
 
+const refusals: Record<string, readonly [script: string | null, because: RegExp]> = {
+  'unshare is not there': [null, /^unshare \(util-linux\) is not installed$/],
+  'the kernel forbids namespaces': [
+    '#!/bin/sh\nprintf "unshare: unshare failed: Operation not permitted\\033[2J\\nmore\\n" >&2\nexit 1\n',
+    /^unshare: unshare failed: Operation not permitted\\x1b\[2J$/,
+  ],
+};
+for (const [name, [script, because]] of Object.entries(refusals)) {
+  test(`where ${name}, the program runs, and the report says why it is not locked in`, { skip: missing }, async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'airlock-sandbox-'));
+    if (script !== null) writeFileSync(join(folder, 'unshare'), script, { mode: 0o755 });
+    const path = process.env['PATH'];
+    process.env['PATH'] = script === null ? folder : `${folder}:${path}`;
+    const running = sandboxed('');
+    process.env['PATH'] = path;
+    const { code, layers, details, tries } = await running;
+    rmSync(folder, { recursive: true });
+    assert.equal(code, 7);
+    for (const layer of ['user', 'network', 'ipc', 'uts', 'pid', 'root']) {
+      assert.equal(layers[layer], 'not-enforceable', layer);
+      assert.match(details[layer] ?? '', because);
+    }
+    assert.equal(layers['system-calls'], 'enforced');
+    assert.equal(tries['program'], 'EPERM');
+  });
+}
+
 test('a channel that leads nowhere is an error, not a sandbox', { skip: missing }, async () => {
-  for (const channel of ['9', '0', 'x', '99999']) {
-    const child = spawn(process.execPath, [PROGRAM, ''], {
+  const children = ['9', '0', 'x', '99999'].map((channel) =>
+    spawn(process.execPath, [PROGRAM, ''], {
       stdio: ['ignore', 'pipe', 'inherit'],
       env: { ...process.env, [CHANNEL_VARIABLE]: channel },
-    });
-    assert.equal((await outcomeOf(child)).error, 'sandbox-handshake', channel);
-  }
+    }),
+  );
+  for (const { error } of await Promise.all(children.map(outcomeOf))) assert.equal(error, 'sandbox-handshake');
 });
 
 test('a starter that lies about namespaces is found out', { skip: missing }, async () => {
@@ -153,7 +181,7 @@ test('a mount namespace that is not meant is never emptied', { skip: skipRoot },
   // In a namespace of its own, so that not even a broken comparison takes anything from anybody.
   const sh = 'ns=$(readlink /proc/self/ns/mnt); exec "$@" $(echo "$WORDS" | sed "s/HERE/$ns/g")';
   const wrapper = ['--user', '--map-root-user', '--mount', '--', 'sh', '-c', sh, 'sh', process.execPath, script];
-  for (const args of [[], ['HERE'], ['HERE', 'HERE'], ['mnt:[1]', 'HERE'], ['mnt:[1]', here]]) {
+  for (const args of [[], ['HERE', 'HERE'], ['mnt:[1]', here]]) {
     const env = { ...process.env, WORDS: args.join(' ') };
     const run = spawnSync('unshare', wrapper, { encoding: 'utf8', timeout: 20_000, env });
     assert.equal(run.status, 1, args.join(' '));
