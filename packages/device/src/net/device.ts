@@ -158,7 +158,7 @@ export class NetDevice implements ServedDevice {
     this.broken = false;
     const pairs = hasFeature(features, MQ) ? this.options.pairs : 1;
     this.controlIndex = hasFeature(features, CTRL_VQ) ? 2 * pairs : -1;
-    this.active = pairs;
+    this.active = 1;
     this.filter.reset(this.mac);
     this.setOffloads(bothOffloads(guestOffloads(features), this.end.gives), guestOffloads(features).checksum);
   }
@@ -182,12 +182,19 @@ export class NetDevice implements ServedDevice {
     } else if (pair < this.receivers.length && (index & 1) === 0) {
       const form = { headerSize, mergeable: hasFeature(this.agreed, 15) };
       this.receivers[pair] = new Receiver(queue, form, CHAIN_PIECES, this.counters);
+      this.countPairs();
     } else if (pair < this.transmitters.length) {
       const form = { headerSize, offloads: driverOffloads(this.agreed) };
       const learn =
         this.receivers.length > 1 ? (frame: Frame, packet: Packet) => this.steering.learn(frame, packet, pair) : null;
       this.transmitters[pair] = new Transmitter(queue, form, CHAIN_PIECES, this.end, this.counters, learn);
     }
+  }
+
+  /** Without a control queue, the pairs that are in use are those that were started. */
+  private countPairs(): void {
+    if (this.control !== null) return;
+    this.active = Math.max(1, this.receivers.findLastIndex((receiver) => receiver !== null) + 1);
   }
 
   serve(index: number): number {
@@ -392,6 +399,7 @@ export class NetDevice implements ServedDevice {
     } else if ((index & 1) === 0) {
       if (this.receivers[pair]?.stop() === true) this.link?.notify(index);
       if (pair < this.receivers.length) this.receivers[pair] = null;
+      this.countPairs();
     } else {
       this.transmitters[pair]?.stop();
       if (pair < this.transmitters.length) this.transmitters[pair] = null;

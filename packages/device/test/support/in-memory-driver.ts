@@ -111,3 +111,15 @@ export function drive(device: ServedDevice, options: DriveOptions = {}): DrivenD
 function wordBits(word: number, at: number): number[] {
   return Array.from({ length: 32 }, (_, bit) => bit + 32 * at).filter((bit) => ((word >>> (bit & 31)) & 1) === 1);
 }
+
+/** A small random source with a seed: xorshift32. */
+export function random(seed: number): (below: number) => number {
+  let state = seed >>> 0 || 1;
+  return (below) => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    state >>>= 0;
+    return state % below;
+  };
+}
