@@ -49,6 +49,8 @@ import {
 
 /** A turn of one queue ends after so many bytes, so that others get theirs. */
 const TURN_BYTES = 4 * 2 ** 20;
+/** Requests that are begun together: many to hand over at once, few enough to let the driver work meanwhile. */
+const BATCH = 16;
 /** No step of a transfer is longer: what the kernel does at once holds up everybody. */
 const STEP_BYTES = 2 ** 20;
 /** How long the end of a queue waits for the disk. */
@@ -77,6 +79,12 @@ export class BlockDevice implements ServedDevice, Poller {
   private negotiated: Features = NO_FEATURES;
   /** Nothing is told as written before it is on the medium. */
   private durable = false;
+  /** Slots that were taken and are not begun. */
+  private readonly batch = new Uint32Array(BATCH);
+  private batched = 0;
+  private turnBytes = 0;
+  /** Keeps `touchHeaders` from being optimised away. */
+  touched = 0;
   /** Requests that used up their turn: tokens. */
   private later: number[] = [];
 
@@ -144,14 +152,29 @@ export class BlockDevice implements ServedDevice, Poller {
     const ring = queue?.ring ?? null;
     if (queue === undefined || ring === null) return 0;
     let taken = 0;
-    let bytes = 0;
-    while (taken < queue.slots && bytes < TURN_BYTES) {
+    this.turnBytes = 0;
+    for (;;) {
+      const count = this.takeBatch(queue, ring);
+      if (count === 0) break;
+      taken += count;
+      this.workBatch(queue, ring);
+      if (count < BATCH || taken >= queue.slots || this.turnBytes >= TURN_BYTES) break;
+    }
+    return taken;
+  }
+
+  /** Takes chains into `batch`, as many as there are and it holds. Returns how many were taken, malformed ones too. */
+  private takeBatch(queue: BlockQueue, ring: DeviceQueue): number {
+    const { batch } = this;
+    let taken = 0;
+    this.batched = 0;
+    while (taken < BATCH) {
       const slot = queue.next();
       if (slot < 0) break;
-      const chain = queue.chains[slot] as Chain;
-      const outcome = ring.take(chain);
+      const outcome = ring.take(queue.chains[slot] as Chain);
       if (outcome === DONE) {
-        bytes += this.begin(queue, ring, slot, chain);
+        queue.occupy(slot);
+        batch[this.batched++] = slot;
       } else if (outcome === MALFORMED) {
         queue.unpublished = true;
       } else {
@@ -160,11 +183,36 @@ export class BlockDevice implements ServedDevice, Poller {
       }
       taken++;
     }
-    if (taken > 0) {
-      this.disk.submit();
+    return taken;
+  }
+
+  /** Begins what was taken, and tells what of it ended at once. */
+  private workBatch(queue: BlockQueue, ring: DeviceQueue): void {
+    const { disk, batch, batched } = this;
+    disk.alone = batched === 1;
+    if (batched > 1) this.touchHeaders(queue);
+    for (let i = 0; i < batched; i++) {
+      const slot = batch[i] as number;
+      this.turnBytes += this.begin(queue, ring, slot, queue.chains[slot] as Chain);
+    }
+    if (disk.pending > 0) {
+      disk.submit();
+      disk.reap();
+      this.tellAll();
+    } else {
       this.tell(queue);
     }
-    return taken;
+  }
+
+  /** Brings the headers over from the driver's processor, all at once; see `SplitDevice.touch`. */
+  private touchHeaders(queue: BlockQueue): void {
+    const { batch, batched } = this;
+    let seen = 0;
+    for (let i = 0; i < batched; i++) {
+      const chain = queue.chains[batch[i] as number] as Chain;
+      if (chain.pieces > 0) seen ^= (chain.regions[0] as Region).view.getUint8(chain.offsets[0] as number);
+    }
+    this.touched = seen;
   }
 
   /** Takes up a request; returns what it weighs in a turn. */
@@ -173,18 +221,18 @@ export class BlockDevice implements ServedDevice, Poller {
     const parsed = request.parse(chain);
     if (parsed < 0) {
       ring.give(chain.id, 0);
+      queue.release(slot);
       queue.unpublished = true;
       return 0;
     }
-    queue.occupy(slot);
-    queue.types[slot] = request.type;
+    const { type, length } = request;
+    queue.types[slot] = type;
     queue.done[slot] = 0;
     const status = parsed === BLK_OK ? this.check(queue, slot, chain) : parsed;
     if (status !== BLK_OK) {
       this.refuse(queue, slot, status);
       return 0;
     }
-    const { type, length } = request;
     if (type === BLK_GET_ID) {
       chain.write(0, this.serial, 0, length);
       this.fillUp(chain, length);
@@ -397,9 +445,9 @@ export class BlockDevice implements ServedDevice, Poller {
     }
   }
 
-  /** The disk's own descriptor wakes the reactor; only a turn that was used up needs another at once. */
+  /** The disk's own descriptor wakes the reactor; a turn that was used up needs another at once. */
   prepareToSleep(): boolean {
-    return this.later.length > 0;
+    return this.later.length > 0 || this.disk.prepareToSleep();
   }
 
   /** Waits for the disk, at most DRAIN_MILLISECONDS; what it has not ended then is given up, and the driver told so. */

@@ -26,6 +26,9 @@ export interface Disk {
   /** Are holes possible? `discard` does something only then. */
   readonly canDiscard: boolean;
 
+  /** The next operation is the only one before `submit`: what can be done at once is better not put off. */
+  alone: boolean;
+
   /** To be called once, before anything is begun; tokens are below `limit`. */
   bind(limit: number, completed: Completed): void;
   /** Reads into the device-writable bytes of `chain` from the `skip`th on: at most `length`. */
@@ -47,6 +50,8 @@ export interface Disk {
   reap(): number;
   /** Operations that were begun and have not ended. */
   readonly pending: number;
+  /** Asks to be woken when something ends. True when something has ended already. */
+  prepareToSleep(): boolean;
   /** Waits until one of the pending operations has ended, at most so long; tells what ended, and returns how many did. */
   wait(milliseconds: number): number;
   /** Writes back and closes; nothing is pending. */

@@ -30,6 +30,7 @@ export class FakeDisk implements Disk {
   /** The outcome of the next calls, one each, as a negative errno or 0 bytes; null lets a call pass. */
   readonly outcomes: (number | null)[] = [];
   submits = 0;
+  alone = true;
   closed = false;
   private readonly ended: { token: number; result: number }[] = [];
   private readonly held: { token: number; run: () => number }[] = [];
@@ -133,6 +134,10 @@ export class FakeDisk implements Disk {
     const ended = this.ended.splice(0);
     for (const { token, result } of ended) this.completed(token, result);
     return ended.length;
+  }
+
+  prepareToSleep(): boolean {
+    return this.ended.length > 0;
   }
 
   /** Nothing ends by itself while `holding`. */

@@ -10,14 +10,16 @@ import {
   RWF_DSYNC,
 } from '@airlock/transport/sys/files.ts';
 import type { SystemCalls } from '@airlock/transport/system-calls.ts';
+import { FIXED_FILE, type Uring } from '@airlock/transport/uring.ts';
 import type { Chain } from '@airlock/virtio/ring/chain.ts';
 import { Bounce } from './bounce.ts';
-import { type Completed, type Disk, EINTR, EIO, EOPNOTSUPP } from './disk.ts';
+import { type Completed, type Disk, EAGAIN, EINTR, EIO, EOPNOTSUPP, PENDING } from './disk.ts';
 import { Vectors } from './vectors.ts';
 
 /** Zeros are written in steps of so many bytes. */
 const ZERO_STEP = 2 ** 20;
 const VECTORS = 8192;
+const CLOSE_MILLISECONDS = 30_000;
 
 export interface FileFacts {
   readonly fd: number;
@@ -37,19 +39,28 @@ export class FileDisk implements Disk {
   readonly readOnly: boolean;
   readonly canDiscard: boolean;
   pending = 0;
+  alone = true;
 
   private readonly calls: SystemCalls;
   private readonly fd: number;
+  private readonly ring: Uring | null;
+  /** The file, as the ring knows it. */
+  private readonly ringFile: number;
   private readonly direct: boolean;
   private readonly vectors: Vectors;
   private readonly bounce: Bounce;
+  /** Tells what the ring completed; made once. */
+  private readonly ended: Completed;
+  private completed: Completed = () => {};
   private zeroRange = true;
   private zeros = 0;
   private flushFailed = false;
 
-  constructor(calls: SystemCalls, facts: FileFacts) {
+  /** Without a ring everything is done at once. */
+  constructor(calls: SystemCalls, facts: FileFacts, ring: Uring | null) {
     this.calls = calls;
     this.fd = facts.fd;
+    this.ring = ring;
     this.size = facts.size;
     this.blockSize = facts.blockSize;
     this.physicalBlockSize = facts.physicalBlockSize;
@@ -58,17 +69,34 @@ export class FileDisk implements Disk {
     this.direct = facts.direct;
     this.vectors = new Vectors(calls, VECTORS);
     this.bounce = new Bounce(calls, facts.blockSize);
+    // A registered file is not looked up and held for every request.
+    this.ringFile = ring?.registerFiles([facts.fd]).ok === true ? FIXED_FILE : facts.fd;
+    this.ended = (token, result) => {
+      this.pending--;
+      this.completed(token, result);
+    };
   }
 
-  bind(_limit: number, _completed: Completed): void {}
+  bind(_limit: number, completed: Completed): void {
+    this.completed = completed;
+  }
 
-  read(_token: number, chain: Chain, skip: number, length: number, position: number): number {
-    const { vectors, calls, fd } = this;
-    vectors.clear();
+  read(token: number, chain: Chain, skip: number, length: number, position: number): number {
+    const { vectors, direct } = this;
+    if (vectors.full) this.submit();
     vectors.gather(chain, true, skip, length);
-    if (this.direct && (vectors.lowBits & (this.blockSize - 1)) !== 0) {
-      return this.readBounced(chain, skip, length, position);
+    if (direct) {
+      if ((vectors.lowBits & (this.blockSize - 1)) !== 0) return this.readBounced(chain, skip, length, position);
+    } else if (this.alone) {
+      const done = this.readNow(position);
+      if (done !== -EAGAIN) return done;
     }
+    return this.readLater(token, position);
+  }
+
+  /** What the page cache has. -EAGAIN where it would have to wait, and there is a ring to wait in. */
+  private readNow(position: number): number {
+    const { vectors, calls, fd } = this;
     for (;;) {
       const done =
         vectors.count === 1
@@ -76,6 +104,17 @@ export class FileDisk implements Disk {
           : calls.preadv2(fd, vectors.start, vectors.count, position, 0);
       if (done !== -EINTR) return done;
     }
+  }
+
+  private readLater(token: number, position: number): number {
+    const { vectors, ring, ringFile: fd } = this;
+    const { count, address, bytes, start } = vectors;
+    const put =
+      ring !== null &&
+      (count === 1 ? ring.read(fd, address, bytes, position, 0, token) : ring.readv(fd, start, count, position, 0, token));
+    if (!put) return this.readNow(position);
+    this.pending++;
+    return PENDING;
   }
 
   private readBounced(chain: Chain, skip: number, length: number, position: number): number {
@@ -87,17 +126,41 @@ export class FileDisk implements Disk {
     }
   }
 
-  write(_token: number, chain: Chain, skip: number, length: number, position: number, durable: boolean): number {
-    const { vectors, calls, fd } = this;
-    vectors.clear();
+  write(token: number, chain: Chain, skip: number, length: number, position: number, durable: boolean): number {
+    const { vectors, bounce } = this;
+    if (vectors.full) this.submit();
     vectors.gather(chain, false, skip, length);
-    let { count, address, bytes, start } = vectors;
     if (this.direct && (vectors.lowBits & (this.blockSize - 1)) !== 0) {
-      count = 1;
-      address = this.bounce.address;
-      bytes = chain.read(skip, this.bounce.bytes, 0, Math.min(length, this.bounce.length));
+      const bytes = chain.read(skip, bounce.bytes, 0, Math.min(length, bounce.length));
+      return this.writeNow(1, vectors.single(bounce.address, bytes), bounce.address, bytes, position, durable);
     }
-    if (durable && count === 1) start = vectors.single(address, bytes);
+    const { count, address, bytes } = vectors;
+    const start = durable && count === 1 ? vectors.single(address, bytes) : vectors.start;
+    if (this.direct || durable) {
+      const { ring, ringFile: fd } = this;
+      const flags = durable ? RWF_DSYNC : 0;
+      const put =
+        ring !== null &&
+        (count === 1
+          ? ring.write(fd, address, bytes, position, flags, token)
+          : ring.writev(fd, start, count, position, flags, token));
+      if (put) {
+        this.pending++;
+        return PENDING;
+      }
+    }
+    return this.writeNow(count, start, address, bytes, position, durable);
+  }
+
+  private writeNow(
+    count: number,
+    start: number,
+    address: number,
+    bytes: number,
+    position: number,
+    durable: boolean,
+  ): number {
+    const { calls, fd } = this;
     for (;;) {
       const done =
         count === 1 && !durable
@@ -107,8 +170,10 @@ export class FileDisk implements Disk {
     }
   }
 
-  flush(_token: number): number {
-    return this.sync();
+  flush(token: number): number {
+    if (this.ring === null || !this.ring.fsync(this.ringFile, true, token)) return this.sync();
+    this.pending++;
+    return PENDING;
   }
 
   sync(): number {
@@ -156,17 +221,25 @@ export class FileDisk implements Disk {
     }
   }
 
-  submit(): void {}
-
-  reap(): number {
-    return 0;
+  submit(): void {
+    if (this.ring !== null) this.ring.submit();
+    this.vectors.clear();
   }
 
-  wait(_milliseconds: number): number {
-    return 0;
+  reap(): number {
+    return this.ring === null ? 0 : this.ring.reap(this.ended);
+  }
+
+  prepareToSleep(): boolean {
+    return this.pending > 0 && this.ring?.prepareToSleep() === true;
+  }
+
+  wait(milliseconds: number): number {
+    return this.ring?.wait(milliseconds) === true ? this.ring.reap(this.ended) : 0;
   }
 
   close(): void {
+    this.ring?.close(CLOSE_MILLISECONDS);
     if (!this.readOnly) this.calls.fdatasync(this.fd);
     this.calls.close(this.fd);
   }

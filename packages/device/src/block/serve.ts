@@ -1,6 +1,8 @@
 /** `airlock device serve block`: a raw image or a block device as a disk. */
 import { resolve } from 'node:path';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
+import { READABLE } from '@airlock/transport/reactor.ts';
+import { createUring } from '@airlock/transport/uring.ts';
 import { BLK_ID_SIZE } from '@airlock/virtio/request/block.ts';
 import type { ServedDevice } from '@airlock/virtio/served-device.ts';
 import { readCount, readFlag, readText, readWord } from '../option-value.ts';
@@ -9,6 +11,9 @@ import { BlockDevice } from './block-device.ts';
 import type { DiskShape } from './disk-config.ts';
 import { FileDisk } from './file-disk.ts';
 import { type DiskChoice, openDisk } from './open-disk.ts';
+
+/** More requests at a time than any medium works on; what is beyond waits in its queue's turn. */
+const RING_ENTRIES = 256;
 
 export const served: ServedType = {
   summary: 'a raw image or a block device as a disk',
@@ -89,12 +94,14 @@ function isPowerOfTwo(value: number): boolean {
 function open(host: DeviceHost, choice: DiskChoice, shape: DiskShape): Result<ServedDevice> {
   const facts = openDisk(host.calls, { ...choice, file: resolve(host.folder, choice.file) });
   if (!facts.ok) return facts;
-  const disk = new FileDisk(host.calls, facts.value);
+  const ring = createUring(host.calls, RING_ENTRIES);
+  const disk = new FileDisk(host.calls, facts.value, ring.ok ? ring.value : null);
   const device = BlockDevice.create(disk, shape, () => host.reactor.now());
   if (!device.ok) {
     disk.close();
     return device;
   }
   host.reactor.addPoller(device.value);
+  if (ring.ok) host.reactor.watch(ring.value.fd, READABLE, () => void device.value.poll());
   return device;
 }
