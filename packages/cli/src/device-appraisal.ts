@@ -126,7 +126,7 @@ export function show(
     const verbose = values['verbose'] === true;
     context.stdout(reportText(report, { colour: context.terminal, columns: context.columns, verbose }));
     context.stdout(`\n${tierText(appraisal, input)}\n`);
-    if (input.references.length > 0) context.stdout(`${comparedText(appraisal)}\n`);
+    if (compared.length > 0) context.stdout(`${comparedText(appraisal, input, context.columns)}\n`);
   }
   return verdict === 'accepted' ? EXIT.fine : EXIT.findings;
 }
@@ -143,17 +143,23 @@ function tierText({ tier, verdict }: DeviceAppraisal, { roots, nonce }: Appraise
   return `identity: claimed: ${why}.`;
 }
 
-function comparedText({ compared, unused }: DeviceAppraisal): string {
+/** A line for each measurement; what it was compared with, where there was something. */
+function comparedText({ compared, unused }: DeviceAppraisal, { references }: AppraiseDevice, columns: number): string {
   const count = (status: string) => compared.filter((one) => one.status === status).length;
-  const lines = compared.map(
-    ({ index, type, status, matched }) =>
-      `  ${String(index).padStart(3)}  ${type.padEnd(24)} ${status}${matched.length === 0 ? '' : `: ${matched.map(printable).join(', ')}`}`,
-  );
+  const known = references.length > 0;
   const rest = unused.length === 0 ? 'all were used' : `not used: ${unused.map(printable).join(', ')}`;
-  return [
-    `measurements: ${count('matched')} matched, ${count('different')} different, ${count('unlisted')} without a reference value; of the reference values ${rest}`,
-    ...lines,
-  ].join('\n');
+  const head = known
+    ? `${count('matched')} matched, ${count('different')} different, ${count('unlisted')} without a reference value; of the reference values ${rest}`
+    : `${compared.length}, compared with nothing (--reference)`;
+  const width = Math.max(...compared.map(({ type }) => type.length));
+  const lines = compared.map(({ index, type, status, matched, value }) => {
+    const said = !known
+      ? ''
+      : `${(matched.length === 0 ? status : `matched: ${matched.map(printable).join(', ')}`).padEnd(24)} `;
+    const line = `  ${String(index).padStart(3)}  ${type.padEnd(width)}  ${said}`;
+    return `${line}${value.slice(0, Math.max(16, Math.min(columns, 120) - line.length))}`;
+  });
+  return [`measurements: ${head}`, ...lines].join('\n');
 }
 
 /** One problem on stderr. `environment` ones have an exit code of their own. */

@@ -155,7 +155,10 @@ function walkChain(list: Checklist, input: ChainInput): Chain {
     if (!selfSigned) whole = false;
     list.check('chain.root', root !== null, {
       subject: nameOf(last),
-      expected: `the key of ${roots.map(({ name }) => name).join(' or ')}`,
+      expected:
+        roots.length === 0
+          ? 'a trusted root; none was given'
+          : `the key of ${roots.map(({ name }) => name).join(' or ')}`,
       found:
         root !== null
           ? root.name

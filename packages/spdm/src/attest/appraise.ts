@@ -187,7 +187,7 @@ function claimsOf(
     offered: versions,
     algorithms: { hash, signature, measurements: measurementHash },
     capabilities: capabilityNames(flags),
-    measurement: Object.fromEntries(
+    measurements: Object.fromEntries(
       blocks.map((block) => [
         blockName(block).replace('measurement ', ''),
         block.value.length <= VALUE_SHOWN ? hex(block.value) : `${hex(block.value.subarray(0, VALUE_SHOWN))}…`,

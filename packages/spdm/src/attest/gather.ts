@@ -80,13 +80,18 @@ function* measureAll(
   if (!count.ok) return all;
   const total = count.value.total ?? 0;
   if (total === 0 || total > ONE_BY_ONE_LIMIT) return all;
-  let last: Result<MeasurementReport> = all;
-  for (let index = 1, found = 0; index <= 254 && found < total; index++) {
-    const sign = found === total - 1 ? { sign: slot } : {};
-    const one = yield* getMeasurements(connection, { ...more, ...sign, operation: index });
-    if (one.ok) found++;
+  // An index that is not there ends what a signature covers: so first which there are, then all of them once more.
+  const indices: number[] = [];
+  for (let index = 1; index <= 254 && indices.length < total; index++) {
+    const one = yield* getMeasurements(connection, { raw: more.raw, operation: index });
+    if (one.ok) indices.push(index);
     else if (one.error.code !== 'peer-error') return one;
-    if (one.ok && found === total) last = one;
+  }
+  let last: Result<MeasurementReport> = all;
+  for (const index of indices) {
+    const sign = index === indices.at(-1) ? { sign: slot } : {};
+    last = yield* getMeasurements(connection, { ...more, ...sign, operation: index });
+    if (!last.ok) return last;
   }
   return last;
 }

@@ -147,7 +147,8 @@ function readMeasurements(
       return fail('device-evidence-invalid', `slot ${answered.value.message.slot} answers for slot ${sign.slot}`);
   }
   if (sign === null) return fail('device-evidence-invalid', 'the last request asked for no signature');
-  return ok({ nonce: sign.nonce, slot: sign.slot, chainDigest: null, blocks: [...blocks.values()], all });
+  const inOrder = [...blocks.values()].sort((a, b) => a.index - b.index);
+  return ok({ nonce: sign.nonce, slot: sign.slot, chainDigest: null, blocks: inOrder, all });
 }
 
 function pairsOf(body: readonly Uint8Array[]): readonly (readonly [Uint8Array, Uint8Array])[] | undefined {

@@ -187,9 +187,9 @@ function checkName(list: Checklist, input: IdentityInput, leaf: Certificate, nam
   if (found === null) {
     list.unchecked('cma.function', {
       subject,
-      expected: 'the function that was asked',
+      expected: 'a PCI function to compare with',
       found: name ?? 'no name',
-      hint: 'the device is no PCI function here, so its certificate’s name could not be compared with one',
+      hint: name === null ? 'the certificate names none either' : `the certificate is for ${name}`,
     });
     return;
   }

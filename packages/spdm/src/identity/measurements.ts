@@ -20,6 +20,8 @@ export interface Compared {
   readonly type: string;
   /** Names of the reference values that it has. */
   readonly matched: readonly string[];
+  /** In hex, long ones cut. */
+  readonly value: string;
   readonly status: 'matched' | 'different' | 'unlisted';
 }
 
@@ -55,8 +57,9 @@ export function checkMeasurements(list: Checklist, input: MeasurementsInput): Me
     for (const value of fitting) used.add(value);
     const subject = blockName(block);
     const { index, type } = block;
+    const value = shown(block.value);
     if (fitting.length === 0) {
-      compared.push({ index, type, matched: [], status: 'unlisted' });
+      compared.push({ index, type, matched: [], value, status: 'unlisted' });
       continue;
     }
     const matched = fitting.filter(({ rules }) => rules.every((rule) => holds(input, block, rule)));
@@ -66,7 +69,7 @@ export function checkMeasurements(list: Checklist, input: MeasurementsInput): Me
       found: `${block.raw ? 'raw ' : `${input.hash ?? 'digest'} `}${shown(block.value)}`,
     });
     const names = matched.map(({ name }) => name);
-    compared.push({ index, type, matched: names, status: matched.length > 0 ? 'matched' : 'different' });
+    compared.push({ index, type, matched: names, value, status: matched.length > 0 ? 'matched' : 'different' });
   }
   checkUnlisted(list, input, compared);
   const unused = checkPresence(list, references, used, blocks);
@@ -80,7 +83,11 @@ function checkUnlisted(list: Checklist, { references }: MeasurementsInput, compa
     found: unlisted.length === 0 ? 'each has one' : `none for ${unlisted.map(({ index }) => index).join(', ')}`,
   };
   if (references.length === 0)
-    list.unchecked('measurement.value', { expected: 'reference values', found: 'none were given' });
+    list.unchecked('measurement.value', {
+      expected: 'a reference value',
+      found: 'none was given',
+      hint: 'genuine devices run any firmware: compare the measurements with what their maker publishes',
+    });
   // One set that does not vouch for everything and says so is enough to leave the rest open.
   else if (unlisted.length > 0 && references.every(({ unlisted: what }) => what === 'note'))
     list.note('measurement.listed', detail);
