@@ -29,7 +29,7 @@ export interface Challenge {
 
 export interface ChallengeAuth {
   readonly slot: number;
-  /** Basic mutual authentication is asked for, 1.1. */
+  /** Basic mutual authentication is asked for; deprecated from 1.2 on. */
   readonly mutual: boolean;
   readonly slotMask: number;
   readonly chainDigest: Uint8Array;
@@ -68,7 +68,7 @@ export function decodeChallenge(bytes: Uint8Array, { version, padding }: Message
 
 /** Everything before the signature. */
 export function encodeChallengeAuth({ version }: MessageContext, answer: Omit<ChallengeAuth, 'signature'>): Uint8Array {
-  const mutual = answer.mutual && !since(version, '1.2') ? 0x80 : 0;
+  const mutual = answer.mutual ? 0x80 : 0;
   return concat(
     header(version, RESPONSE.CHALLENGE_AUTH, (answer.slot & 0xf) | mutual, answer.slotMask),
     answer.chainDigest,
@@ -97,7 +97,7 @@ export function decodeChallengeAuth(
   const signature = reader.take(signatureSize, 'Signature');
   const message: ChallengeAuth = {
     slot: reader.parameter1 & 0xf,
-    mutual: !since(version, '1.2') && (reader.parameter1 & 0x80) !== 0,
+    mutual: (reader.parameter1 & 0x80) !== 0,
     slotMask: reader.parameter2,
     chainDigest,
     nonce,

@@ -13,6 +13,7 @@ import { KEY_USAGE } from '../messages/digests.ts';
 import { PURPOSE, type Purpose, type SigningSuite, verifyTranscript } from '../signing.ts';
 import { peerKey } from './certificates.ts';
 import type { Connection } from './connection.ts';
+import { serveEncapsulated } from './encapsulated.ts';
 import type { Procedure } from './procedure.ts';
 
 /** Something that was signed, with all that it takes to verify it again elsewhere. */
@@ -47,8 +48,8 @@ export interface ChallengeOptions {
 
 /**
  * Needs the slot's chain, which `getCertificate` brought. Codes: `signature-wrong`, `chain-digest-mismatch`,
- * `slot-mismatch`, `context-mismatch`, `capability-missing`, `state-wrong`, `session-refused` (basic mutual
- * authentication, which is not done), `message-*`, `peer-*`.
+ * `slot-mismatch`, `context-mismatch`, `capability-missing`, `state-wrong`, `session-refused` (the responder asks who the
+ * requester is, which is nobody), `message-*`, `peer-*`.
  */
 export function* challenge(
   connection: Connection,
@@ -77,12 +78,17 @@ export function* challenge(
     return fail('chain-digest-mismatch', 'CHALLENGE_AUTH is of another chain than the one that was trusted');
   if (context.version !== '1.1' && context.version !== '1.2' && !sameBytes(message.context, requesterContext))
     return fail('context-mismatch', 'CHALLENGE_AUTH carries another RequesterContext');
-  if (message.mutual) return fail('session-refused', 'CHALLENGE_AUTH asks for basic mutual authentication');
+  if (message.mutual && connection.options.identity === undefined)
+    return fail('session-refused', 'CHALLENGE_AUTH asks who the requester is, which has no identity');
   const covered = bytes.value.slice(0, length - message.signature.length);
   const parts = [...transcripts.vca, ...transcripts.identity, request, covered];
   transcripts.identity = [];
   if (!verifyTranscript(crypto, suite, peer.key, PURPOSE.challengeAuth, parts, message.signature))
     return fail('signature-wrong', 'CHALLENGE_AUTH: its signature does not verify over what was said');
+  if (message.mutual) {
+    const served = yield* serveEncapsulated(connection, null, false);
+    if (!served.ok) return served;
+  }
   return ok({
     statement: {
       purpose: PURPOSE.challengeAuth,
