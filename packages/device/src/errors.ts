@@ -13,6 +13,8 @@ export const DEVICE_MODEL_ERRORS = {
     'A capability of a PCI function does not fit where it is to stand, or lacks one that it needs (PCIe 6.0 §7.5, §7.6).',
   'serve-event-invalid': 'A device process told something that is no event; the line was dropped.',
   'device-process-died': 'A device process ended by a signal or with an error of its own.',
+  'sandbox-failed':
+    'A layer of the sandbox that this machine permits did not come about; the device is not served without it.',
   'device-defect': 'A device process met a state that its code should have made impossible.',
   'share-not-usable':
     'What is to be shared is no folder that can be opened, or this process cannot reopen its own descriptors (/proc).',

@@ -1,5 +1,11 @@
 /** What a device process tells whoever started it: one JSON object a line. */
 import { fail, ok, type Problem, type Result } from '@airlock/core/result.ts';
+import type { LayerName, SandboxLayer } from '@airlock/transport/sandbox.ts';
+
+const LAYERS: readonly LayerName[] = [
+  ...(['user', 'network', 'ipc', 'uts', 'pid', 'root', 'privileges'] as const),
+  ...(['capabilities', 'system-calls', 'core-dumps', 'descriptors'] as const),
+];
 
 export type ServeEvent =
   | {
@@ -9,6 +15,8 @@ export type ServeEvent =
       readonly socket: string;
       /** What is served, in a few words. */
       readonly device: string;
+      /** What confines the process, and what does not; nothing without a sandbox. */
+      readonly sandbox: readonly SandboxLayer[];
     }
   | { readonly event: 'warning'; readonly text: string }
   | { readonly event: 'connected' }
@@ -30,6 +38,8 @@ export interface ServeRequest {
   readonly once: boolean;
   /** Take memory that the front-end can shrink: see `BackEndOptions`. */
   readonly unsealedMemory: boolean;
+  /** Serve only from within the sandbox, as far as this machine permits one. */
+  readonly sandbox: boolean;
   /** vfio-user: the VMM emulates MSI-X (see `ConnectionOptions.stealth`). */
   readonly plain: boolean;
 }
@@ -53,7 +63,7 @@ export function parseServeEvent(line: string): Result<ServeEvent> {
     case 'listening':
       return ok({
         ...{ event, type: text('type'), transport: text('transport') },
-        ...{ socket: text('socket'), device: text('device') },
+        ...{ socket: text('socket'), device: text('device'), sandbox: layersOf(value['sandbox']) },
       });
     case 'warning':
       return ok({ event, text: text('text') });
@@ -68,6 +78,21 @@ export function parseServeEvent(line: string): Result<ServeEvent> {
     default:
       return wrong('an unknown event');
   }
+}
+
+/** As many as there could ever be. */
+const LAYERS_LIMIT = 32;
+const STATUSES = ['enforced', 'not-enforceable', 'failed'] as const;
+
+function layersOf(value: unknown): SandboxLayer[] {
+  if (!Array.isArray(value)) return [];
+  return value.slice(0, LAYERS_LIMIT).flatMap((one: unknown) => {
+    if (!isRecord(one)) return [];
+    const layer = LAYERS.find((name) => name === one['layer']);
+    const status = STATUSES.find((name) => name === one['status']);
+    if (layer === undefined || status === undefined) return [];
+    return [{ layer, status, detail: typeof one['detail'] === 'string' ? one['detail'] : '' }];
+  });
 }
 
 function problemOf(value: unknown): Problem {

@@ -4,12 +4,14 @@
  * signals are for the process that started it (`serve.ts`).
  */
 import { writeSync } from 'node:fs';
-import type { Problem, Result } from '@airlock/core/result.ts';
+import { fail, ok, type Problem, type Result } from '@airlock/core/result.ts';
 import { createReactor } from '@airlock/transport/event-loop.ts';
 import { READABLE } from '@airlock/transport/reactor.ts';
-import { loadSystemCalls } from '@airlock/transport/system-calls.ts';
+import { enterSandbox, type SandboxLayer } from '@airlock/transport/sandbox.ts';
+import { loadSystemCalls, type SystemCalls } from '@airlock/transport/system-calls.ts';
 import type { ServeEvent, ServeRequest } from './serve-event.ts';
 import { TRANSPORTS } from './serve-transport.ts';
+import type { PreparedDevice } from './serve-type.ts';
 import { SERVED_TYPES } from './serve-types.ts';
 
 const CONTROL = 3;
@@ -55,10 +57,16 @@ async function serve(request: ServeRequest): Promise<number> {
     device.value.close();
     return failed(transport?.error ?? { code: 'device-option-invalid', message: `no transport ${request.transport}` });
   }
+  const sandbox = request.sandbox ? enter(calls.value, prepared.value) : ok<readonly SandboxLayer[]>([]);
+  if (!sandbox.ok) {
+    transport.value.close();
+    device.value.close();
+    return failed(sandbox.error);
+  }
   reactor.value.watch(CONTROL, READABLE, () => reactor.value.stop());
   tell({
     ...{ event: 'listening', type: request.type, transport: request.transport },
-    ...{ socket: request.socket, device: prepared.value.describe() },
+    ...{ socket: request.socket, device: prepared.value.describe(), sandbox: sandbox.value },
   });
   const outcome: Result<void> = reactor.value.run();
   transport.value.close();
@@ -66,6 +74,17 @@ async function serve(request: ServeRequest): Promise<number> {
   if (!outcome.ok) return failed(outcome.error);
   tell({ event: 'ended' });
   return 0;
+}
+
+/** Codes: `sandbox-failed`, those of `enterSandbox`. */
+function enter(calls: SystemCalls, prepared: PreparedDevice): Result<readonly SandboxLayer[]> {
+  const report = enterSandbox(calls, { unixSockets: prepared.needs?.unixSockets ?? false, rings: false });
+  if (!report.ok) return report;
+  const broken = report.value.layers.filter(({ status }) => status === 'failed');
+  if (broken.length === 0) return ok(report.value.layers);
+  return fail('sandbox-failed', broken.map(({ layer, detail }) => `${layer}: ${detail}`).join('; '), {
+    hint: '--no-sandbox serves without one',
+  });
 }
 
 async function main(): Promise<void> {

@@ -4,6 +4,7 @@
  */
 import type { Result } from '@airlock/core/result.ts';
 import type { Reactor } from '@airlock/transport/reactor.ts';
+import type { NamespaceName } from '@airlock/transport/sandbox-way.ts';
 import type { SystemCalls } from '@airlock/transport/system-calls.ts';
 import type { ServedDevice } from '@airlock/virtio/served-device.ts';
 
@@ -30,10 +31,19 @@ export interface DeviceHost {
   warn(text: string): void;
 }
 
+/** What a device must still be able to do within the sandbox. */
+export interface DeviceNeeds {
+  /** Namespaces of this machine to stay in: `network` for a TAP. */
+  readonly keep?: readonly NamespaceName[];
+  /** New Unix sockets, to connect to others while it is served. */
+  readonly unixSockets?: boolean;
+}
+
 /** Options that were read and found right; nothing of the machine was touched for them. */
 export interface PreparedDevice {
   /** What the device is, in a few words, for the line that says that it is served: `disk.img, 1 GiB, 4 queues`. */
   describe(): string;
+  readonly needs?: DeviceNeeds;
   /**
    * Opens everything that the device will ever need and makes it. Called once, before the sandbox is closed around the
    * process: afterwards there are no paths any more.

@@ -5,10 +5,14 @@ import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import type { Problem } from '@airlock/core/result.ts';
+import { spawnSandboxed } from '@airlock/transport/sandbox-spawn.ts';
 import { EVENT_LIMIT, parseServeEvent, type ServeEvent, type ServeRequest } from './serve-event.ts';
+import type { DeviceNeeds } from './serve-type.ts';
 
 export interface ServeOptions {
   readonly request: ServeRequest;
+  /** Of the device, as it was prepared here. */
+  readonly needs?: DeviceNeeds | undefined;
   /** What the device process tells, in its order. */
   readonly told: (event: ServeEvent) => void;
   /** Ends the server when it is aborted. */
@@ -24,9 +28,7 @@ const LAST_MILLISECONDS = 45_000;
  */
 export async function serveDevice(options: ServeOptions): Promise<Problem | null> {
   const { request, told, signal } = options;
-  const child = spawn(process.execPath, [join(import.meta.dirname, 'serve-process.ts'), JSON.stringify(request)], {
-    stdio: ['inherit', 'inherit', 'inherit', 'pipe', 'pipe'],
-  });
+  const child = startProcess(request, options.needs);
   let problem: Problem | null = null;
   let socket: string | null = null;
   const path = resolve(request.folder, request.socket);
@@ -59,6 +61,14 @@ function readEvents(child: ChildProcess, told: (event: ServeEvent) => void): Pro
     });
     lines.on('close', () => done());
   });
+}
+
+function startProcess(request: ServeRequest, needs: DeviceNeeds | undefined): ChildProcess {
+  const script = join(import.meta.dirname, 'serve-process.ts');
+  const args = [JSON.stringify(request)];
+  const stdio = ['inherit', 'inherit', 'inherit', 'pipe', 'pipe'] as const;
+  if (request.sandbox) return spawnSandboxed(script, args, { stdio, keep: needs?.keep ?? [] });
+  return spawn(process.execPath, [script, ...args], { stdio: [...stdio] });
 }
 
 /** Null when it ended by itself and in order. */

@@ -6,12 +6,13 @@ import type { ServeEvent } from '@airlock/device/serve-event.ts';
 import { TRANSPORTS as SERVE_TRANSPORTS } from '@airlock/device/serve-transport.ts';
 import type { OptionValues, ServedType, ServeOption } from '@airlock/device/serve-type.ts';
 import { SERVED_TYPES } from '@airlock/device/serve-types.ts';
+import type { SandboxLayer } from '@airlock/transport/sandbox.ts';
 import { paintFor, safe } from '../agent-view.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 const TRANSPORTS = Object.keys(SERVE_TRANSPORTS);
 /** Options of the verb itself; all others belong to a type. */
-const OWN = ['socket', 'transport', 'once', 'unsealed-memory', 'plain', 'json', 'help'];
+const OWN = ['socket', 'transport', 'once', 'unsealed-memory', 'plain', 'no-sandbox', 'json', 'help'];
 
 /** Loaded here, because the options of all types are the options of the verb. */
 const types = new Map<string, ServedType>(
@@ -31,6 +32,7 @@ export const verb: Verb = {
   --transport NAME       how it is served: ${TRANSPORTS.join(', ')} (default: ${TRANSPORTS[0]})
   --once                 end when the first front-end has gone
   --unsealed-memory      take memory that the front-end can shrink (libblkio, DPDK): it can then kill this device
+  --no-sandbox           stay in this machine's namespaces, with all files and system calls in reach
   --plain                vfio-user: let the VMM emulate MSI-X instead of owning capabilities and interrupts
   --json                 what happens as one JSON object a line
 
@@ -50,6 +52,7 @@ Front-ends may come and go; SIGTERM or SIGINT ends it, with everything written. 
     once: { type: 'boolean' },
     'unsealed-memory': { type: 'boolean' },
     plain: { type: 'boolean' },
+    'no-sandbox': { type: 'boolean' },
     json: { type: 'boolean' },
     ...Object.fromEntries(
       [...types.values()].flatMap(({ options }) =>
@@ -85,7 +88,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
   }
   const own = optionsOf(name, type, values);
   const prepared = type.prepare(own);
-  if (!prepared.ok) throw new UsageError(safe(prepared.error.message));
+  if (!prepared.ok) throw new UsageError(safe([prepared.error.message, prepared.error.hint ?? []].flat().join('; ')));
   const json = values['json'] === true;
   const paint = paintFor(context.terminal);
   const problem = await serveDevice({
@@ -98,7 +101,9 @@ async function run(context: Context, values: Values, positionals: readonly strin
       once: values['once'] === true,
       unsealedMemory: values['unsealed-memory'] === true,
       plain: values['plain'] === true,
+      sandbox: values['no-sandbox'] !== true,
     },
+    needs: prepared.value.needs,
     signal: context.signal,
     told(event) {
       if (json) context.stdout(`${JSON.stringify(event)}\n`);
@@ -132,7 +137,7 @@ function optionsOf(
 function eventText(event: ServeEvent): string {
   switch (event.event) {
     case 'listening':
-      return `${safe(event.type)} (${safe(event.device)}) listens on ${safe(event.socket)}`;
+      return `${safe(event.type)} (${safe(event.device)}) listens on ${safe(event.socket)}${sandboxText(event.sandbox)}`;
     case 'warning':
       return safe(event.text);
     case 'connected':
@@ -145,6 +150,15 @@ function eventText(event: ServeEvent): string {
     case 'ended':
       return 'ended';
   }
+}
+
+/** A line for what holds, and one for each layer that does not. */
+function sandboxText(layers: readonly SandboxLayer[]): string {
+  if (layers.length === 0) return '\n  no sandbox: the device process can reach what you can';
+  const holds = layers.filter(({ status }) => status === 'enforced').map(({ layer }) => layer);
+  const missing = layers.filter(({ status }) => status !== 'enforced');
+  const lines = missing.map(({ layer, detail }) => `\n  sandbox lacks ${layer}: ${safe(detail)}`);
+  return `\n  sandbox holds: ${holds.join(', ')}${lines.join('')}`;
 }
 
 function problemText(problem: Problem): string {

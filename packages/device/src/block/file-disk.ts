@@ -111,7 +111,9 @@ export class FileDisk implements Disk {
     const { count, address, bytes, start } = vectors;
     const put =
       ring !== null &&
-      (count === 1 ? ring.read(fd, address, bytes, position, 0, token) : ring.readv(fd, start, count, position, 0, token));
+      (count === 1
+        ? ring.read(fd, address, bytes, position, 0, token)
+        : ring.readv(fd, start, count, position, 0, token));
     if (!put) return this.readNow(position);
     this.pending++;
     return PENDING;

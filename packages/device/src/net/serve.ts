@@ -58,6 +58,8 @@ export const served: ServedType = {
     const { text, open } = choice.value;
     const queues = pairs.value === 1 ? '' : `, ${pairs.value} pairs of queues`;
     return ok({
+      // A TAP belongs to the network that it was made in.
+      ...(tap.value === null ? {} : { needs: { keep: ['network'] as const } }),
       describe: () => `network card, ${text}${queues}`,
       open(host) {
         const end = open(host);
