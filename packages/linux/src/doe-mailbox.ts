@@ -44,8 +44,9 @@ export async function readLockdown(files: Files): Promise<string | undefined> {
 }
 
 /**
- * Dwords of the configuration space whose file `path` is. Codes: those of `Files`, `config-too-short` (this user, or this
- * function, does not have that register), `config-locked-down` (the kernel forbids writes to whoever asks).
+ * Dwords of the configuration space whose file `path` is, opened for each access; `node-config-space.ts` is the faster
+ * hand. Codes: those of `Files`, `config-too-short` (this user, or this
+ * function, does not have that register).
  */
 export function sysfsConfigSpace(files: Files, path: string): ConfigSpace {
   return {
@@ -57,10 +58,20 @@ export function sysfsConfigSpace(files: Files, path: string): ConfigSpace {
         ? fail('config-too-short', `${path} ends before offset 0x${offset.toString(16)}`)
         : ok(value);
     },
-    async write32(offset, value) {
+    write32(offset, value) {
       const bytes = new Uint8Array(4);
       new DataView(bytes.buffer).setUint32(0, value, true);
-      const written = await files.write(path, bytes, offset);
+      return files.write(path, bytes, offset);
+    },
+  };
+}
+
+/** The same space, whose refusals say so where they are the kernel's lockdown. */
+function tellLockdown(files: Files, path: string, space: ConfigSpace): ConfigSpace {
+  return {
+    read32: (offset) => space.read32(offset),
+    async write32(offset, value) {
+      const written = await space.write32(offset, value);
       if (written.ok || written.error.code !== 'file-denied') return written;
       const lockdown = await readLockdown(files);
       // Who may not write at all gets EACCES; EPERM is what lockdown says, also where its state is not shown.
@@ -68,12 +79,16 @@ export function sysfsConfigSpace(files: Files, path: string): ConfigSpace {
       return fail(
         'config-locked-down',
         `the kernel is locked down (${lockdown ?? 'how far, it does not show'}) and forbids writes to ${path}`,
-        {
-          hint: 'ask the kernel instead (tsm/, authenticated), or boot without lockdown',
-        },
+        { hint: 'ask the kernel instead (tsm/, authenticated), or boot without lockdown' },
       );
     },
   };
+}
+
+export interface MailboxHands {
+  readonly limits?: Partial<MailboxLimits>;
+  /** What the registers are accessed through, in place of `files`. */
+  readonly space?: ConfigSpace;
 }
 
 export interface FunctionMailbox extends DoeCapability {
@@ -82,13 +97,14 @@ export interface FunctionMailbox extends DoeCapability {
 
 /**
  * Every mailbox of the function whose folder is `folder`, without a write. Codes: those of `Files`, `config-too-short`
- * (the kernel shows the extended space only to those who may see it), `doe-gone`, `doe-absent`.
+ * (the kernel shows the extended space only to those who may see it), `doe-gone`, `doe-absent`; of the mailboxes also
+ * `config-locked-down` (the kernel forbids writes to whoever asks).
  */
 export async function openDoeMailboxes(
   files: Files,
   clock: Clock,
   folder: string,
-  limits?: Partial<MailboxLimits>,
+  { limits, space }: MailboxHands = {},
 ): Promise<Result<readonly FunctionMailbox[]>> {
   const path = `${folder}/config`;
   const config = await files.readAt(path, 0, EXTENDED_CONFIG);
@@ -100,11 +116,11 @@ export async function openDoeMailboxes(
     });
   if (config.value.length <= STANDARD_CONFIG)
     return fail('doe-absent', `${path} has ${config.value.length} bytes: no extended capabilities, so no DOE`);
-  const space = sysfsConfigSpace(files, path);
+  const hand = tellLockdown(files, path, space ?? sysfsConfigSpace(files, path));
   const found = doeCapabilities(config.value).map(({ offset, version }) => ({
     offset,
     version,
-    mailbox: openMailbox({ config: space, clock, offset, version, ...(limits === undefined ? {} : { limits }) }),
+    mailbox: openMailbox({ config: hand, clock, offset, version, ...(limits === undefined ? {} : { limits }) }),
   }));
   return found.length === 0 ? fail('doe-absent', `${path} has no DOE capability`) : ok(found);
 }
@@ -123,9 +139,9 @@ export async function findSpdmMailbox(
   files: Files,
   clock: Clock,
   folder: string,
-  limits?: Partial<MailboxLimits>,
+  hands: MailboxHands = {},
 ): Promise<Result<SpdmMailbox>> {
-  const mailboxes = await openDoeMailboxes(files, clock, folder, limits);
+  const mailboxes = await openDoeMailboxes(files, clock, folder, hands);
   if (!mailboxes.ok) return mailboxes;
   let failed: Result<never> | undefined;
   for (const one of mailboxes.value) {

@@ -5,10 +5,11 @@ import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { fail, formatProblem, ok, type Result } from '@airlock/core/result.ts';
 import { printable } from '@airlock/linux/attribute.ts';
-import { findSpdmMailbox } from '@airlock/linux/doe-mailbox.ts';
+import { findSpdmMailbox, openDoeMailboxes } from '@airlock/linux/doe-mailbox.ts';
 import { findDevice } from '@airlock/linux/find-device.ts';
 import { pciIdentity } from '@airlock/linux/function-layout.ts';
 import { readInventory } from '@airlock/linux/inventory.ts';
+import { openConfigSpace } from '@airlock/linux/node-config-space.ts';
 import { nodeFiles } from '@airlock/linux/node-files.ts';
 import { type DeviceEvidence, encodeEvidence } from '@airlock/spdm/attest/evidence.ts';
 import { gatherEvidence } from '@airlock/spdm/attest/gather.ts';
@@ -154,29 +155,32 @@ async function reachFunction(context: Context, word: string, values: Values): Pr
     throw new UsageError('--function is for sockets: of a PCI function it is known');
   const root = typeof values['root'] === 'string' ? resolve(context.cwd, values['root']) : '/';
   if (!existsSync(root) || !statSync(root).isDirectory()) throw new UsageError(`no such folder: ${printable(root)}`);
-  const all = nodeFiles({ root, writes: 'everything' });
-  const inventory = await readInventory(all);
+  // Nothing is written through these: the mailbox's registers have a hand of their own.
+  const files = nodeFiles({ root, writes: 'nothing' });
+  const inventory = await readInventory(files);
   if (!inventory.ok) return inventory;
   const found = findDevice(inventory.value.devices, word);
   if (!found.ok) throw new UsageError(formatProblem(found.error));
   const { id, path } = found.value;
   if (!id.startsWith('pci:')) return fail('doe-absent', `${id} is no PCI function, and only those have a DOE mailbox`);
-  // The mailbox is all that may be written to.
-  const files: typeof all = {
-    ...all,
-    write: (file, data, offset) =>
-      file === `${path}/config` ? all.write(file, data, offset) : Promise.resolve(fail('write-forbidden', file)),
-  };
   const config = await files.readAt(`${path}/config`, 0, 4096);
   if (!config.ok) return config;
-  const mailbox = await findSpdmMailbox(files, clock, path);
-  if (!mailbox.ok) return mailbox;
+  // First without the right to write: most functions have no mailbox.
+  const seen = await openDoeMailboxes(files, clock, path);
+  if (!seen.ok) return seen;
+  const space = openConfigSpace(root, `${path}/config`);
+  if (!space.ok) return space;
+  const mailbox = await findSpdmMailbox(files, clock, path, { space: space.value });
+  if (!mailbox.ok) {
+    space.value.close();
+    return mailbox;
+  }
   return ok({
     name: id,
     binding: doeBinding,
     link: doeLink(mailbox.value.mailbox, clock),
     function: pciIdentity(config.value) ?? null,
-    close: async () => undefined,
+    close: async () => space.value.close(),
   });
 }
 
