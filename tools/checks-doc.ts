@@ -19,6 +19,7 @@ const TITLES: Readonly<Record<string, string>> = {
   cma: 'PCI functions and their certificates',
   measurement: 'Measurements of devices',
   tdisp: 'TDISP interfaces',
+  reference: 'Reference values',
   machine: 'Machines with their devices',
 };
 

@@ -1,9 +1,14 @@
 /** Files that verbs about evidence are given: their bytes, folders of collateral. */
 import { lstat, open, readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { fail, ok, type Result } from '@airlock/core/result.ts';
+import { isCorim, readCorim } from '@airlock/evidence/corim/corim.ts';
 import type { Found } from '@airlock/evidence/item.ts';
 import { FILE_LIMIT, recognise } from '@airlock/evidence/recognise.ts';
+import { type References, readPlainReferences, referencesOfCorim } from '@airlock/evidence/references.ts';
 import { printable } from '@airlock/linux/attribute.ts';
+import type { MapEntry, Node } from '@airlock/policy/document.ts';
+import { readYaml } from '@airlock/policy/yaml.ts';
 import type { Context, Values } from './verb.ts';
 
 const FOLDER_LIMIT = 1024;
@@ -73,4 +78,37 @@ export async function readCollateralFolders(
     }
   }
   return collateral;
+}
+
+/** CoRIM, or the plain form in YAML or JSON. Codes: those of both, `references-invalid`. */
+export async function readReferenceFile(context: Context, path: string): Promise<Result<References>> {
+  const read = await readBytes(context, path);
+  if (typeof read === 'string') return fail('references-invalid', read);
+  const name = printable(path);
+  if (isCorim(read)) {
+    const corim = readCorim(read);
+    return corim.ok ? ok(referencesOfCorim(corim.value, name)) : corim;
+  }
+  const text = Buffer.from(read).toString('utf8');
+  const { node, problems } = readYaml(text, name);
+  const [problem] = problems;
+  if (problem !== undefined || node === undefined)
+    return problem === undefined ? fail('references-invalid', 'the file is empty') : { ok: false, error: problem };
+  const twice = repeatedKey(node);
+  if (twice !== null) return fail('references-invalid', `${twice.key} stands twice`, { at: twice.keyAt });
+  return readPlainReferences(plainOf(node), name);
+}
+
+function repeatedKey(node: Node): MapEntry | null {
+  if (node.kind === 'scalar') return null;
+  if (node.kind === 'list') return node.items.map(repeatedKey).find((one) => one !== null) ?? null;
+  const { entries } = node;
+  const own = entries.find(({ key }, i) => entries.slice(0, i).some((one) => one.key === key));
+  return own ?? entries.map(({ value }) => repeatedKey(value)).find((one) => one !== null) ?? null;
+}
+
+function plainOf(node: Node): unknown {
+  if (node.kind === 'list') return node.items.map(plainOf);
+  if (node.kind === 'scalar') return node.value;
+  return Object.fromEntries(node.entries.map(({ key, value }) => [key, plainOf(value)]));
 }

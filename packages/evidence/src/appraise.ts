@@ -6,6 +6,7 @@ import { type Appraisal, createChecklist, type Report, type ReportedAppraisal, v
 import type { Crypto } from './crypto.ts';
 import type { Found, Item } from './item.ts';
 import { NVIDIA_ROOTS, verifyNvidia } from './nvidia/verify.ts';
+import { appraiseReferences, checkReferences, type References } from './references.ts';
 import { AMD_ROOTS } from './snp/product.ts';
 import type { Tcb } from './snp/tcb.ts';
 import { isVcek, readVcek } from './snp/vcek.ts';
@@ -27,6 +28,8 @@ export interface AppraiseOptions {
   readonly nonce?: Uint8Array;
   /** Of TPM quotes, where theirs is another: they have less room. */
   readonly tpmNonce?: Uint8Array;
+  /** What evidence must state; the files themselves are appraised, too. */
+  readonly references?: readonly References[];
   readonly measurements?: readonly Uint8Array[];
   readonly minimumTcb?: Tcb;
   readonly allowed?: ReadonlySet<string>;
@@ -104,6 +107,10 @@ export function appraise(
       appraisals.push(fromSource(source, withConfiguration(appraisal, hcl)));
     }
   }
+  // Keys of platforms count when the file that names them does.
+  const endorsed = (options.references ?? [])
+    .filter((one) => one.keys.length > 0 && appraiseReferences(one, options).verdict === 'accepted')
+    .flatMap((one) => one.keys);
   const devices = new Set<string>();
   for (const { item, source } of found) {
     if (item.kind !== 'nvidia-report' || appraisals.length >= EVIDENCE_LIMIT) continue;
@@ -115,7 +122,8 @@ export function appraise(
   for (const { item, source } of found) {
     if (item.kind !== 'cca-token' || appraisals.length >= EVIDENCE_LIMIT) continue;
     const keys = all('public-key').map(({ spki }) => spki);
-    appraisals.push(fromSource(source, verifyCca({ ...options, token: item.token, keys })));
+    const trustedKeys = [...(options.trustedKeys ?? []), ...endorsed];
+    appraisals.push(fromSource(source, verifyCca({ ...options, trustedKeys, token: item.token, keys })));
   }
   const trusted = (options.trustedKeys ?? []).map((spki): TpmKey => ({ spki, from: 'the verifier', doubt: null }));
   const keys = [...trusted, ...tpmKeys(items, vouchers)];
@@ -138,6 +146,12 @@ export function appraise(
     }
   }
   if (appraisals.length === 0) return null;
+  const references = options.references ?? [];
+  for (const [i, appraisal] of appraisals.entries()) {
+    const held = checkReferences(appraisal, references, options.allowed);
+    if (held !== appraisal) appraisals[i] = fromSource(appraisal.source, held, appraisal.identity);
+  }
+  for (const one of references) appraisals.push(fromSource(one.source, appraiseReferences(one, options)));
   const good = appraisals.length < EVIDENCE_LIMIT && appraisals.every(({ verdict }) => verdict === 'accepted');
   return {
     version: 1,

@@ -412,6 +412,27 @@ const ENTRIES = {
     reference: 'PCIe 6.1 §11.2.6, configuration that the lock holds',
   },
 
+  'reference.present': {
+    rule: 'Where reference values were given, some are for this kind of evidence.',
+    reference: 'RFC 9334 §8.3; docs/evidence.md, Reference values',
+    waivable: true,
+  },
+  'reference.value': {
+    rule: 'The evidence states every value of one set of its kind.',
+    reference: 'RFC 9334 §8.3; docs/evidence.md, Reference values',
+    hint: 'something else was launched or started than what the reference values are of',
+  },
+  'reference.signature': {
+    rule: 'A signed CoRIM is signed with a key that the verifier trusts.',
+    reference: 'draft-ietf-rats-corim, signed-corim; RFC 9052 §4.2',
+    hint: 'give the maker’s public key with --key; without a key the file is believed because it was given',
+  },
+  'reference.validity': {
+    rule: 'The reference values are valid on the date.',
+    reference: 'draft-ietf-rats-corim, validity-map',
+    hint: 'get current reference values, or check the date (--as-of)',
+  },
+
   'machine.vm': {
     rule: 'The evidence of the VM itself is there and accepted.',
     reference: 'docs/evidence.md, Machines',

@@ -72,7 +72,7 @@ export function readCbor(given: Uint8Array): Result<Cbor> {
       case 3: {
         const raw = string(value);
         if (raw.some((byte) => byte > 0x7f)) return refuse('text that is not ASCII');
-        return String.fromCharCode(...raw.subarray(0, 4096));
+        return raw.length > 4096 ? refuse('a text of more than 4096 characters') : String.fromCharCode(...raw);
       }
       case 4: {
         const list: Cbor[] = [];

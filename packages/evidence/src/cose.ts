@@ -10,6 +10,8 @@ export interface CoseSign1 {
   readonly key: KeyKind;
   /** `ES384` */
   readonly name: string;
+  /** The protected header. */
+  readonly header: ReadonlyMap<number | string, Cbor>;
   readonly payload: Uint8Array;
   /** Sig_structure: what is signed. */
   readonly signed: Uint8Array;
@@ -55,6 +57,7 @@ export function readCoseSign1(bytes: Uint8Array): Result<CoseSign1> {
     scheme: { kind: 'ecdsa', hash: known.hash, form: 'raw' },
     key: known.key,
     name: known.name,
+    header: fields,
     payload,
     signed,
     signature,

@@ -1,6 +1,6 @@
 /** `airlock verify`: is this attestation evidence genuine, fresh and good enough? Offline. */
 import { nearest } from '@airlock/core/nearest.ts';
-import type { Problem } from '@airlock/core/result.ts';
+import { formatProblem, type Problem } from '@airlock/core/result.ts';
 import { type AppraiseOptions, appraise, describe } from '@airlock/evidence/appraise.ts';
 import { fromHex } from '@airlock/evidence/bytes.ts';
 import { CHECKS, type CheckId } from '@airlock/evidence/catalogue.ts';
@@ -14,12 +14,13 @@ import { IDENTITY_TIERS, type IdentityTier } from '@airlock/evidence/machine/joi
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
 import { type EarKey, isPrivateKey, readEarKey, signEar } from '@airlock/evidence/node-ear.ts';
 import { recognise } from '@airlock/evidence/recognise.ts';
+import type { References } from '@airlock/evidence/references.ts';
 import { TCB_PARTS, type Tcb, type TcbPart } from '@airlock/evidence/snp/tcb.ts';
 import { reportText } from '@airlock/evidence/text.ts';
 import { readTime, timeText } from '@airlock/evidence/time.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import manifest from '../../package.json' with { type: 'json' };
-import { readBytes, readCollateralFolders, texts } from '../evidence-input.ts';
+import { readBytes, readCollateralFolders, readReferenceFile, texts } from '../evidence-input.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
@@ -36,6 +37,7 @@ a file is, is found out from what it holds. Nothing is fetched: what is missing 
   --as-of DATE        check for this date, 2026-11-20 or 2026-11-20T12:00:00Z, instead of now
   --measurement HEX   the launch digest (SNP MEASUREMENT, TDX MRTD, CCA RIM) expected; may stand more than once
   --key FILE          a public key that you trust: of a TPM, of a CCA platform (PEM, DER, JWK); may stand more than once
+  --reference FILE    what the evidence must state: CoRIM (signed or not) or YAML; may stand more than once
   --minimum-tcb LIST  the least SNP firmware: bootloader=4,snp=24,microcode=219
   --allow ID          accept although this check failed, where that is a matter of policy; may stand more than once
   --tier NAME         of a machine's devices: attested (also when not said) or bound
@@ -61,6 +63,7 @@ Exit codes: 0 accepted, 1 rejected, 2 usage.
     'minimum-tcb': { type: 'string' },
     allow: { type: 'string', multiple: true },
     certificates: { type: 'boolean' },
+    reference: { type: 'string', multiple: true },
     tier: { type: 'string' },
     ear: { type: 'boolean' },
     cmw: { type: 'boolean' },
@@ -82,7 +85,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
   }
   if (positionals.length === 0) throw new UsageError('at least one FILE is needed');
   if (positionals.filter((one) => one === '-').length > 1) throw new UsageError('- may stand once');
-  const options = optionsOf(values);
+  let options = optionsOf(values);
 
   const trustedKeys: Uint8Array[] = [];
   let signing: EarKey | null = null;
@@ -143,10 +146,17 @@ async function run(context: Context, values: Values, positionals: readonly strin
     return EXIT.usage;
   }
 
+  const references: References[] = [];
+  for (const path of texts(values, 'reference')) {
+    const read = await readReferenceFile(context, path);
+    if (!read.ok) throw new UsageError(`--reference ${printable(path)}: ${formatProblem(read.error)}`);
+    references.push(read.value);
+  }
+  options = { ...options, trustedKeys, references };
   const report =
     machine === null
-      ? reportOf(context, values, { ...options, trustedKeys }, { found, collateral, files, problems })
-      : machineReport(machine, [...found, ...collateral], { ...options, trustedKeys }, { files, problems });
+      ? reportOf(context, values, options, { found, collateral, files, problems })
+      : machineReport(machine, [...found, ...collateral], options, { files, problems });
   if (report === null) return EXIT.usage;
   if (signing !== null) {
     const claims = earClaims(report, {
