@@ -60,7 +60,7 @@ async function startAll(t: TestContext): Promise<Devices> {
     start('vsock', '--cid', String(CID), '--host', join(folder, 'vsock')),
     start('9p', '--share', join(folder, 'rw'), '--tag', 'both'),
     start('9p', '--share', join(folder, 'ro'), '--tag', 'only', '--read-only'),
-    start('console', '--port', `name=talk,socket=${join(folder, 'talk')}`),
+    start('console', '--port', `socket=${join(folder, 'first')}`, '--port', `name=talk,socket=${join(folder, 'talk')}`),
   ]);
   return {
     folder,
@@ -267,7 +267,7 @@ sync; sha256sum deep/er/moved | cut -d' ' -f1`,
       const port = (await shell(guest, 'grep -l talk /sys/class/virtio-ports/*/name')).trim().split('/').at(-2);
       await shell(
         guest,
-        `(while read line; do echo "heard $line"; done </dev/${port} >/dev/${port}) >/dev/null 2>&1 &\nsleep 1`,
+        `(exec 3<>/dev/${port}; while read line <&3; do echo "heard $line" >&3; done) >/dev/null 2>&1 &\nsleep 1`,
       );
       assert.match(await say(join(folder, 'talk'), 'one\ntwo\n', /heard two\r?\n/), /heard one\r?\nheard two/);
     });

@@ -270,7 +270,8 @@ const HANDLERS: Partial<Record<FrontEndMessage, Handler>> = {
     queues.channel?.close();
     queues.channel = new BackEndChannel(requests.calls, requests.reactor, fd, (problem) => {
       queues.channel = null;
-      requests.report(problem);
+      // A front-end that leaves closes its channel first.
+      if (problem.code !== 'vhost-user-closed') requests.report(problem);
     });
     return nothing;
   }),
