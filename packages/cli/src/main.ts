@@ -10,6 +10,8 @@ const verbs: Readonly<Record<string, () => Promise<{ readonly verb: Verb }>>> = 
   info: () => import('./verb/info.ts'),
   audit: () => import('./verb/audit.ts'),
   verify: () => import('./verb/verify.ts'),
+  'collateral bundle': () => import('./verb/collateral-bundle.ts'),
+  'collateral show': () => import('./verb/collateral-show.ts'),
   'evidence collect': () => import('./verb/evidence-collect.ts'),
   'policy check': () => import('./verb/policy-check.ts'),
   'policy explain': () => import('./verb/policy-explain.ts'),

@@ -82,7 +82,7 @@ test('wrong use exits with 2 and says what is right', async () => {
     [[report, '--minimum-tcb', 'snp=300'], /0\.\.255/],
     [[report, '--allow', 'snp.signature'], /proves nothing/],
     [[report, '--allow', 'snp.policy.debg'], /did you mean snp\.policy\.debug/],
-    [[report, '--collateral', 'nowhere'], /not a directory/],
+    [[report, '--collateral', 'nowhere'], /no such file/],
     [[report, '--key', 'nowhere'], /no such file/],
     [[report, '--key', report], /no RSA or EC public key/],
     [[report, '--allow', 'tpm.key'], /proves nothing/],

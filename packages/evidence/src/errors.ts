@@ -46,6 +46,8 @@ export const EVIDENCE_ERRORS = {
     'A file holds more things, or more JSON members, than are looked at: what came after is not known.',
   'bundle-invalid':
     'Not the evidence of one machine in the form that `airlock evidence collect` writes (docs/evidence.md, Machines).',
+  'collateral-bundle-invalid':
+    'Not what `airlock collateral bundle` writes, or a file in it is not the one that its digest says.',
   'cmw-invalid':
     'Not a conceptual message wrapper: a record of type, value and indicator, or a collection of them (RFC 9999).',
   'ear-key-invalid': 'Not a private key that attestation results can be signed with.',

@@ -20,7 +20,7 @@ import { reportText } from '@airlock/evidence/text.ts';
 import { readTime, timeText } from '@airlock/evidence/time.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import manifest from '../../package.json' with { type: 'json' };
-import { readBytes, readCollateralFolders, readReferenceFile, texts } from '../evidence-input.ts';
+import { readBytes, readCollateral, readReferenceFile, texts } from '../evidence-input.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
@@ -32,7 +32,8 @@ FILE is evidence (SEV-SNP report, TDX quote, TPM quote, event log) or what stand
 lists, Intel collateral), in any order; binary, hex, base64, PEM, or the JSON of whatever tool. - is standard input. What
 a file is, is found out from what it holds. Nothing is fetched: what is missing is named. docs/evidence.md tells more.
 
-  --collateral DIR    also what lies in DIR: certificates, revocation lists, TCB info, QE identities
+  --collateral DIR    also what lies in DIR, or in a document of airlock collateral bundle: certificates, revocation lists
+                      and OCSP responses, TCB info, QE identities, NVIDIA manifests
   --nonce HEX         the nonce that the evidence was asked for with
   --as-of DATE        check for this date, 2026-11-20 or 2026-11-20T12:00:00Z, instead of now
   --measurement HEX   the launch digest (SNP MEASUREMENT, TDX MRTD, CCA RIM) expected; may stand more than once
@@ -140,7 +141,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
     files.push({ file: name, holds: recognition.found.map(({ item }) => describe(item)) });
     problems.push(...recognition.problems.map((problem) => ({ file: name, problem })));
   }
-  const collateral = await readCollateralFolders(context, 'verify', texts(values, 'collateral'));
+  const collateral = await readCollateral(context, 'verify', texts(values, 'collateral'));
   if (typeof collateral === 'string') {
     context.stderr(`airlock verify: --collateral ${collateral}\n`);
     return EXIT.usage;
