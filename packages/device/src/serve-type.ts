@@ -37,6 +37,8 @@ export interface DeviceNeeds {
   readonly keep?: readonly NamespaceName[];
   /** New Unix sockets, to connect to others while it is served. */
   readonly unixSockets?: boolean;
+  /** Paths that it listens on itself: it cannot reach them to take them away when it ends. */
+  readonly listens?: readonly string[];
 }
 
 /** Options that were read and found right; nothing of the machine was touched for them. */

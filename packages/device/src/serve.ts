@@ -30,11 +30,11 @@ export async function serveDevice(options: ServeOptions): Promise<Problem | null
   const { request, told, signal } = options;
   const child = startProcess(request, options.needs);
   let problem: Problem | null = null;
-  let socket: string | null = null;
-  const path = resolve(request.folder, request.socket);
+  const sockets = new Map<string, string | null>();
+  const paths = [request.socket, ...(options.needs?.listens ?? [])].map((path) => resolve(request.folder, path));
   const lines = readEvents(child, (event) => {
     if (event.event === 'failed') problem = event.problem;
-    if (event.event === 'listening') socket = identityOf(path);
+    if (event.event === 'listening') for (const path of paths) sockets.set(path, identityOf(path));
     told(event);
   });
   const stop = (): void => {
@@ -46,8 +46,8 @@ export async function serveDevice(options: ServeOptions): Promise<Problem | null
   const ended = await endOf(child);
   await lines;
   signal.removeEventListener('abort', stop);
-  // A process that was killed, or that had no path to its socket any more, leaves it behind.
-  if (socket !== null && identityOf(path) === socket) unlinkSync(path);
+  // A process that was killed, or that had no path to its sockets any more, leaves them behind.
+  for (const [path, socket] of sockets) if (socket !== null && identityOf(path) === socket) unlinkSync(path);
   return problem ?? ended;
 }
 

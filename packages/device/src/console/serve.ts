@@ -41,6 +41,7 @@ export const served: ServedType = {
     if (!size.ok) return size;
     return ok({
       describe: () => specs.map(describe).join('; '),
+      needs: { listens: specs.flatMap(({ target }) => (target.kind === 'socket' ? [target.path] : [])) },
       open(host) {
         const ports: PortOptions[] = [];
         for (const spec of specs) {

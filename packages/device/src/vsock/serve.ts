@@ -30,7 +30,7 @@ export const served: ServedType = {
     if (text === null) return fail('device-option-invalid', '--host PATH is needed');
     return ok({
       // The guest's calls are connections to sockets of the folder.
-      needs: { unixSockets: true },
+      needs: { unixSockets: true, listens: [text] },
       describe: () => `CID ${guestCid.value}, host side at ${text}`,
       open(host) {
         const side = openHybridHost(host.calls, host.reactor, resolve(host.folder, text));
