@@ -33,7 +33,7 @@ import type { Chain } from '@airlock/virtio/ring/chain.ts';
 import { BROKEN, type DeviceQueue, DONE, MALFORMED } from '@airlock/virtio/ring/queue.ts';
 import type { DeviceLink, ServedDevice } from '@airlock/virtio/served-device.ts';
 import { BlockQueue, NO_SEGMENTS, ORPHAN } from './block-queue.ts';
-import { type Disk, PENDING } from './disk.ts';
+import { type Disk, EINTR, PENDING } from './disk.ts';
 import {
   BLK_F_CONFIG_WCE,
   BLK_F_DISCARD,
@@ -329,6 +329,8 @@ export class BlockDevice implements ServedDevice, Poller {
   /** An operation of a request ended. True when the request did. */
   private settle(queue: BlockQueue, slot: number, result: number): boolean {
     const type = queue.types[slot];
+    // A signal came before anything was done; to try again is part of the turn.
+    if (result === -EINTR) return false;
     if (type === BLK_IN || type === BLK_OUT) {
       if (result <= 0) {
         // Nothing was moved: the file ends here, or the disk failed.

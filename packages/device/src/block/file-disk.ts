@@ -8,12 +8,14 @@ import {
   FALLOC_FL_PUNCH_HOLE,
   FALLOC_FL_ZERO_RANGE,
   RWF_DSYNC,
+  RWF_NOWAIT,
 } from '@airlock/transport/sys/files.ts';
 import type { SystemCalls } from '@airlock/transport/system-calls.ts';
 import { FIXED_FILE, type Uring } from '@airlock/transport/uring.ts';
 import type { Chain } from '@airlock/virtio/ring/chain.ts';
 import { Bounce } from './bounce.ts';
 import { type Completed, type Disk, EAGAIN, EINTR, EIO, EOPNOTSUPP, PENDING } from './disk.ts';
+import { unlockImage } from './image-lock.ts';
 import { Vectors } from './vectors.ts';
 
 /** Zeros are written in steps of so many bytes. */
@@ -52,6 +54,10 @@ export class FileDisk implements Disk {
   /** Tells what the ring completed; made once. */
   private readonly ended: Completed;
   private completed: Completed = () => {};
+  /** 1: the token is a flush that the ring has. */
+  private flushing: Uint8Array = new Uint8Array(0);
+  /** RWF_NOWAIT before waiting. */
+  private asksFirst: boolean;
   private zeroRange = true;
   private zeros = 0;
   private flushFailed = false;
@@ -71,13 +77,16 @@ export class FileDisk implements Disk {
     this.bounce = new Bounce(calls, facts.blockSize);
     // A registered file is not looked up and held for every request.
     this.ringFile = ring?.registerFiles([facts.fd]).ok === true ? FIXED_FILE : facts.fd;
+    this.asksFirst = ring !== null;
     this.ended = (token, result) => {
       this.pending--;
+      if (this.flushing[token] === 1) this.flushEnded(token, result);
       this.completed(token, result);
     };
   }
 
-  bind(_limit: number, completed: Completed): void {
+  bind(limit: number, completed: Completed): void {
+    this.flushing = new Uint8Array(limit);
     this.completed = completed;
   }
 
@@ -97,6 +106,21 @@ export class FileDisk implements Disk {
   /** What the page cache has. -EAGAIN where it would have to wait, and there is a ring to wait in. */
   private readNow(position: number): number {
     const { vectors, calls, fd } = this;
+    if (!this.asksFirst) return this.readWaiting(position);
+    const { count, address, bytes } = vectors;
+    const start = count === 1 ? vectors.single(address, bytes) : vectors.start;
+    for (;;) {
+      const done = calls.preadv2(fd, start, count, position, RWF_NOWAIT);
+      if (done === -EINTR) continue;
+      if (done !== -EOPNOTSUPP) return done;
+      // A file system that cannot say whether it would wait.
+      this.asksFirst = false;
+      return this.readWaiting(position);
+    }
+  }
+
+  private readWaiting(position: number): number {
+    const { vectors, calls, fd } = this;
     for (;;) {
       const done =
         vectors.count === 1
@@ -114,7 +138,7 @@ export class FileDisk implements Disk {
       (count === 1
         ? ring.read(fd, address, bytes, position, 0, token)
         : ring.readv(fd, start, count, position, 0, token));
-    if (!put) return this.readNow(position);
+    if (!put) return this.readWaiting(position);
     this.pending++;
     return PENDING;
   }
@@ -173,9 +197,16 @@ export class FileDisk implements Disk {
   }
 
   flush(token: number): number {
+    if (this.flushFailed) return -EIO;
     if (this.ring === null || !this.ring.fsync(this.ringFile, true, token)) return this.sync();
+    this.flushing[token] = 1;
     this.pending++;
     return PENDING;
+  }
+
+  private flushEnded(token: number, result: number): void {
+    this.flushing[token] = 0;
+    if (result < 0) this.flushFailed = true;
   }
 
   sync(): number {
@@ -243,6 +274,7 @@ export class FileDisk implements Disk {
   close(): void {
     this.ring?.close(CLOSE_MILLISECONDS);
     if (!this.readOnly) this.calls.fdatasync(this.fd);
+    unlockImage(this.calls, this.fd);
     this.calls.close(this.fd);
   }
 }
