@@ -74,6 +74,7 @@ export const SPDM_ERRORS = {
   'nothing-signed': 'The device signs neither challenges nor measurements, so nothing about it can be proven.',
   'device-evidence-invalid':
     'Not evidence of a device as `airlock device attest --save` writes it, or its parts contradict each other.',
+  'profile-invalid': 'The profile of a responder is not in the form that `airlock spdm respond --help` describes.',
   // Identity.
   'certificate-chain-invalid':
     'Not an SPDM certificate chain: its length, root digest or certificates are wrong (DSP0274, certificate chain format).',

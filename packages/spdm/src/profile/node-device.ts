@@ -1,0 +1,185 @@
+/** A device out of a profile: its keys and certificates, and a responder for each connection. */
+import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
+import { fail, ok, type Result } from '@airlock/core/result.ts';
+import { sameBytes } from '@airlock/evidence/bytes.ts';
+import { readCertificate } from '@airlock/evidence/x509/certificate.ts';
+import { decodePciMessage, encodePciMessage, PCI_SIG_STANDARD, PCI_SIG_VENDOR } from '../doe/pci-protocol.ts';
+import { createIdeResponder } from '../ide-km/responder.ts';
+import type { VendorMessage } from '../messages/vendor-defined.ts';
+import { ALL_PREFERENCES } from '../negotiate.ts';
+import { nodeSpdmCrypto, signingKey } from '../node-crypto.ts';
+import { Responder } from '../responder/responder.ts';
+import type { ResponderOptions, ResponderSlot } from '../responder/state.ts';
+import type { Binding } from '../secured/binding.ts';
+import type { InterfaceReport } from '../tdisp/report.ts';
+import { createTdispResponder } from '../tdisp/responder.ts';
+import { type Answer, createLiar, type IdentityLie, isMessageLie } from './hostile.ts';
+import { cmaNameExtension, issueCertificate, issueRevocationList, RESPONDER_EXTENSIONS, type Signer } from './issue.ts';
+import type { Profile } from './profile.ts';
+
+export interface ProfileDevice {
+  /** DER of the root that a verifier of this device would trust; for `wrong-root` it is not the chain’s. */
+  readonly root: Uint8Array;
+  /** DER of revocation lists, of the root and of the issuer of the leaf; none for a chain out of files. */
+  readonly lists: readonly Uint8Array[];
+  /** A responder that knows of no other connection. */
+  open(binding: Binding): Answer;
+}
+
+const DAY = 24 * 60 * 60 * 1000;
+const YEAR = 365 * DAY;
+const LEAF_SERIAL = 0x1001;
+
+/**
+ * `now` in milliseconds; `files` are what the profile names, a chain in DER certificates and a private key. Codes:
+ * `certificate-invalid`, `der-*`, `signing-key-invalid`, `profile-invalid`.
+ */
+export function makeProfileDevice(
+  profile: Profile,
+  now: number,
+  files: { readonly chain: readonly Uint8Array[]; readonly key: Uint8Array } | null,
+): Result<ProfileDevice> {
+  const made = files === null ? ok(makeUp(profile, now)) : fromFiles(files);
+  if (!made.ok) return made;
+  const { slot, root, lists } = made.value;
+  const remembered = new Map<number, Uint8Array>();
+  return ok({
+    root,
+    lists,
+    open(binding) {
+      const responder = new Responder(optionsOf(profile, binding, slot));
+      const honest: Answer = (message) => responder.answer(message);
+      const { hostile } = profile;
+      return hostile !== null && isMessageLie(hostile) ? createLiar(hostile, binding, honest, remembered) : honest;
+    },
+  });
+}
+
+interface Made {
+  readonly slot: ResponderSlot;
+  readonly root: Uint8Array;
+  readonly lists: readonly Uint8Array[];
+}
+
+function newSigner(name: string): Signer & { readonly key: KeyObject } {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-384' });
+  return {
+    name,
+    key: privateKey,
+    spki: new Uint8Array(publicKey.export({ format: 'der', type: 'spki' })),
+    sign: (message) => new Uint8Array(sign('sha384', message, privateKey)),
+  };
+}
+
+function makeUp({ name, hostile }: Profile, now: number): Made {
+  const lie = hostile as IdentityLie | null;
+  const root = newSigner('Airlock made-up maker');
+  const middle = newSigner('Airlock made-up maker, devices');
+  const leaf = newSigner('Airlock made-up device');
+  const period = { notBefore: now - DAY, notAfter: now + 10 * YEAR };
+  const selfSigned = (signer: Signer) =>
+    issueCertificate({
+      ...period,
+      subject: signer.name,
+      spki: signer.spki,
+      issuer: signer,
+      serial: 1,
+      authority: true,
+    });
+  const rootDer = selfSigned(root);
+  const middleDer = issueCertificate({
+    ...{ ...period, subject: middle.name, spki: middle.spki, issuer: root, serial: 2, authority: true },
+  });
+  const shown = lie === 'other-device' && name !== null ? otherName(name) : name;
+  const leafDer = issueCertificate({
+    ...(lie === 'expired' ? { notBefore: now - 2 * YEAR, notAfter: now - YEAR } : period),
+    ...{ subject: leaf.name, spki: leaf.spki, issuer: middle, serial: LEAF_SERIAL, authority: false },
+    extensions: [...RESPONDER_EXTENSIONS, ...(shown === null ? [] : [cmaNameExtension(shown)])],
+  });
+  const listed = lie === 'revoked' ? [LEAF_SERIAL] : [];
+  return {
+    slot: { certificates: [rootDer, middleDer, leafDer], key: signingKey(leaf.key) },
+    root: lie === 'wrong-root' ? selfSigned(newSigner(root.name)) : rootDer,
+    lists: [
+      issueRevocationList(middle, listed, now - DAY, now + YEAR),
+      issueRevocationList(root, [], now - DAY, now + YEAR),
+    ],
+  };
+}
+
+/** The same name but for the last bit of its device id. */
+function otherName(name: string): string {
+  return name.replace(/(Device=[0-9a-f]{3})([0-9a-f])/i, (_, start: string, last: string) => {
+    return `${start}${(Number.parseInt(last, 16) ^ 1).toString(16)}`;
+  });
+}
+
+function fromFiles({ chain, key }: { readonly chain: readonly Uint8Array[]; readonly key: Uint8Array }): Result<Made> {
+  let privateKey: KeyObject;
+  try {
+    const pem = key[0] === 0x2d;
+    privateKey = createPrivateKey(
+      pem ? { key: Buffer.from(key), format: 'pem' } : { key: Buffer.from(key), format: 'der', type: 'pkcs8' },
+    );
+  } catch {
+    return fail('signing-key-invalid', 'not a private key in PEM or PKCS #8');
+  }
+  const certificates = chain.map((der) => readCertificate(der));
+  const broken = certificates.find((one) => !one.ok);
+  if (broken !== undefined && !broken.ok) return broken;
+  const read = certificates.flatMap((one) => (one.ok ? [one.value] : []));
+  const [first] = read;
+  const leaf = read.at(-1);
+  if (first === undefined || leaf === undefined) return fail('profile-invalid', 'the chain holds no certificate');
+  const spki = new Uint8Array(createPublicKey(privateKey).export({ format: 'der', type: 'spki' }));
+  if (!sameBytes(leaf.spki, spki))
+    return fail('profile-invalid', 'the key is not the one of the last certificate; root first, leaf last');
+  return ok({
+    slot: { certificates: read.map(({ der }) => der), key: signingKey(privateKey) },
+    root: first.der,
+    lists: [],
+  });
+}
+
+function optionsOf(profile: Profile, binding: Binding, slot: ResponderSlot): ResponderOptions {
+  const { versions, measurements, hostile, tdisp } = profile;
+  const signatures = ALL_PREFERENCES.signatures.filter((name) => slot.key.fits(name));
+  const wrong = measurements.map((one) => ({ ...one, value: one.value.map((byte) => byte ^ 1) }));
+  return {
+    crypto: nodeSpdmCrypto(),
+    binding,
+    algorithms: { ...ALL_PREFERENCES, versions, signatures, measurementHash: 'sha384' },
+    slots: new Map([[0, slot]]),
+    measurements: hostile === 'wrong-measurement' ? wrong : measurements,
+    ...(tdisp.length === 0 ? {} : { vendor: pciVendor(tdisp) }),
+  };
+}
+
+const REPORT: InterfaceReport = {
+  info: 0b11,
+  msixControl: 0,
+  lnrControl: 0,
+  tphControl: 0,
+  ranges: [{ firstPage: 0n, pages: 4, attributes: 0, rangeId: 0 }],
+  deviceSpecific: new Uint8Array(),
+};
+
+/** TDISP and IDE_KM, in sessions only. */
+function pciVendor(functions: readonly number[]): NonNullable<ResponderOptions['vendor']> {
+  const crypto = nodeSpdmCrypto();
+  const tdisp = createTdispResponder({
+    interfaces: new Map(functions.map((id) => [id, () => REPORT])),
+    random: (length) => crypto.random(length),
+  });
+  const port = { devfn: 0, bus: 0, segment: 0, registers: [0x0000_0042, 0] };
+  const ide = createIdeResponder(Array.from({ length: 8 }, () => port));
+  return (request: VendorMessage, session: number | null) => {
+    if (session === null || request.standard !== PCI_SIG_STANDARD || !sameBytes(request.vendor, PCI_SIG_VENDOR))
+      return null;
+    const read = decodePciMessage(request.payload);
+    if (!read.ok) return null;
+    const { protocol, message } = read.value;
+    const answer = protocol === 'tdisp' ? tdisp.answer(session, message) : ide.answer(message);
+    return answer.ok ? { ...request, payload: encodePciMessage({ protocol, message: answer.value }) } : null;
+  };
+}
