@@ -1,6 +1,7 @@
 /** The responder's own requests, which it hands out as answers: who the requester is, and new keys. */
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { concat } from '@airlock/evidence/bytes.ts';
+import { since } from '../algorithms.ts';
 import { decodeGetCertificate, encodeCertificate } from '../messages/certificate.ts';
 import { decodeChallenge, encodeChallengeAuth, NONCE_SIZE } from '../messages/challenge.ts';
 import { ERROR_CODE, nameOfCode, REQUEST, RESPONSE } from '../messages/codes.ts';
@@ -157,7 +158,9 @@ function answerChallenge(
     opaque: new Uint8Array(),
     context: responderContext,
   });
-  const parts = [...transcripts.vca, ...said, message.slice(0, decoded.value.length), unsigned];
+  // 1.1 leaves what was agreed out of the requester's M1.
+  const agreed = since(version, '1.2') ? transcripts.vca : [];
+  const parts = [...agreed, ...said, message.slice(0, decoded.value.length), unsigned];
   const suite = { version, hash, algorithm };
   const signature = signTranscript(crypto, suite, identity.key, PURPOSE.requesterChallengeAuth, parts);
   return signature === undefined
