@@ -145,7 +145,7 @@ function request(client: P9Client, op: Operation): boolean {
         return walked() && client.rename(FILE, TO, op.newName) === 0;
       case 'renameat':
         return client.renameat(AT, op.name, TO, op.newName) === 0;
-      case 'link':
+      default:
         return walked() && client.link(TO, FILE, op.newName) === 0;
     }
   } finally {
