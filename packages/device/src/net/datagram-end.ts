@@ -1,7 +1,9 @@
 /**
- * Frames as datagrams between two Unix sockets, one each, as QEMU's `-netdev dgram` has them. There is no connection:
- * what the other side does not take, because it is not there or its queue is full, waits or is counted.
+ * Frames as datagrams between two Unix sockets, one each, as QEMU's `-netdev dgram` has them. The socket is connected, so
+ * only that peer is heard, and a sandbox that has no paths any more can go on sending. What the other side does not take,
+ * because it is not there or its queue is full, is counted or waits.
  */
+import { basename, dirname } from 'node:path';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import type { Reactor } from '@airlock/transport/reactor.ts';
 import type { Memory } from '@airlock/transport/sys/libc.ts';
@@ -15,6 +17,7 @@ import {
 } from '@airlock/transport/sys/sockets.ts';
 import { callFailed, type SystemCalls } from '@airlock/transport/system-calls.ts';
 import { addressOf } from '@airlock/transport/unix-socket.ts';
+import { openFolder } from '../socket-folder.ts';
 import type { NetEnd } from './end.ts';
 import { ETHERNET_HEADER, FRAME_LIMIT, Frame, HEADROOM } from './frame.ts';
 import { NO_OFFLOADS } from './offloads.ts';
@@ -26,25 +29,39 @@ const DROPS_LIMIT = 256;
 const AGAIN_AFTER = 1;
 
 /**
- * Bound to `local`, which must not be there yet, and sending to `remote`, which may come later.
+ * Bound to `local`, which must not be there yet, and sending to `remote`, which may come later; its folder has to be there.
  * Codes: `socket-path-invalid`, `socket-path-taken`, `system-call-failed`.
  */
 export function openDatagrams(calls: SystemCalls, reactor: Reactor, local: string, remote: string): Result<NetEnd> {
-  const [from, to] = [addressOf(local), addressOf(remote)];
+  const [from, to] = [addressOf(local), addressOf(basename(remote))];
   if (from === null || to === null) {
     return fail('socket-path-invalid', `a socket path has 1 to 107 bytes: ${from === null ? local : remote}`);
   }
+  const folder = openFolder(calls, dirname(remote));
+  if (!folder.ok) return folder;
   const fd = calls.socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return callFailed(calls, 'socket(AF_UNIX)', fd);
+  if (fd < 0) {
+    calls.close(folder.value);
+    return callFailed(calls, 'socket(AF_UNIX)', fd);
+  }
   const moded = calls.fchmod(fd, 0o600);
   const bound = moded < 0 ? moded : calls.bind(fd, from);
   if (bound < 0) {
     calls.close(fd);
+    calls.close(folder.value);
     if (calls.errnoName(-bound) !== 'EADDRINUSE') return callFailed(calls, `bind(${local})`, bound);
     return fail('socket-path-taken', `${local} is there already`, { hint: 'remove it, or choose another path' });
   }
-  return ok(new DatagramEnd(calls, reactor, fd, to, `dgram:${local},${remote}`));
+  return ok(new DatagramEnd(calls, reactor, fd, { folder: folder.value, name: to }, `dgram:${local},${remote}`));
 }
+
+/** A socket's name within a folder that is held open: afterwards no path is needed. */
+interface Target {
+  readonly folder: number;
+  readonly name: Uint8Array;
+}
+
+const ROOT = new Uint8Array([0x2f, 0]);
 
 class DatagramEnd implements NetEnd {
   readonly name: string;
@@ -56,7 +73,8 @@ class DatagramEnd implements NetEnd {
   private readonly calls: SystemCalls;
   private readonly reactor: Reactor;
   private readonly fd: number;
-  private readonly to: Uint8Array;
+  private readonly to: Target;
+  private connected = false;
   private readiness: Readiness | null = null;
   private wake: () => void = () => {};
   private cancel: (() => void) | null = null;
@@ -66,7 +84,7 @@ class DatagramEnd implements NetEnd {
   private readonly next: Frame;
   private nextReady = false;
 
-  constructor(calls: SystemCalls, reactor: Reactor, fd: number, to: Uint8Array, name: string) {
+  constructor(calls: SystemCalls, reactor: Reactor, fd: number, to: Target, name: string) {
     this.calls = calls;
     this.reactor = reactor;
     this.fd = fd;
@@ -75,6 +93,15 @@ class DatagramEnd implements NetEnd {
     this.slot = new Frame(new Uint8Array(HEADROOM + FRAME_LIMIT));
     this.into = calls.allocate(HEADROOM + FRAME_LIMIT + 1);
     this.next = new Frame(this.into.bytes);
+    this.connect();
+  }
+
+  private connect(): boolean {
+    const { calls, to } = this;
+    // connect(2) knows no folder but the working one, so that is where this process stands for a moment.
+    this.connected = calls.fchdir(to.folder) >= 0 && calls.connect(this.fd, to.name) >= 0;
+    calls.chdir(ROOT);
+    return this.connected;
   }
 
   open(wake: () => void): void {
@@ -91,13 +118,20 @@ class DatagramEnd implements NetEnd {
   send(): void {
     const { calls, slot } = this;
     const bytes = slot.bytes.subarray(slot.start, slot.start + slot.length);
-    for (;;) {
-      const sent = calls.sendto(this.fd, bytes, MSG_DONTWAIT | MSG_NOSIGNAL, this.to);
-      this.waiting = false;
+    this.waiting = false;
+    for (let tries = 0; ; tries++) {
+      if (!this.connected && !this.connect()) {
+        this.counters.refused++;
+        return;
+      }
+      const sent = calls.sendto(this.fd, bytes, MSG_DONTWAIT | MSG_NOSIGNAL, null);
       if (sent >= 0) return;
       const name = calls.errnoName(-sent);
       if (name === 'EINTR') continue;
       if (name !== 'EAGAIN' && name !== 'ENOBUFS') {
+        // The peer that was there has gone; there may be another at its path.
+        this.connected = false;
+        if (tries === 0) continue;
         this.counters.refused++;
         return;
       }
@@ -148,5 +182,6 @@ class DatagramEnd implements NetEnd {
     this.readiness?.close();
     this.readiness = null;
     this.calls.close(this.fd);
+    this.calls.close(this.to.folder);
   }
 }

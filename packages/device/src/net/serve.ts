@@ -3,7 +3,7 @@ import { randomFillSync } from 'node:crypto';
 import { resolve } from 'node:path';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { readCount, readText } from '../option-value.ts';
-import type { DeviceHost, ServedType } from '../serve-type.ts';
+import type { DeviceHost, DeviceNeeds, ServedType } from '../serve-type.ts';
 import { openDatagrams } from './datagram-end.ts';
 import { NetDevice, PAIRS_LIMIT } from './device.ts';
 import type { NetEnd } from './end.ts';
@@ -21,6 +21,7 @@ const DEFAULT_MTU = 1500;
 /** Where frames go, read but not opened. */
 interface EndChoice {
   readonly text: string;
+  readonly needs?: DeviceNeeds;
   open(host: DeviceHost): Result<NetEnd>;
 }
 
@@ -55,12 +56,13 @@ export const served: ServedType = {
     if (!mac.ok) return mac;
     const choice = chooseEnd(tap.value, peer.value, mtu.value);
     if (!choice.ok) return choice;
-    const { text, open } = choice.value;
+    const { text, needs, open } = choice.value;
     const queues = pairs.value === 1 ? '' : `, ${pairs.value} pairs of queues`;
     return ok({
       // A TAP belongs to the network that it was made in.
       ...(tap.value === null ? {} : { needs: { keep: ['network'] as const } }),
       describe: () => `network card, ${text}${queues}`,
+      ...(needs === undefined ? {} : { needs }),
       open(host) {
         const end = open(host);
         if (!end.ok) return end;
@@ -96,7 +98,11 @@ function chooseEnd(tap: string | null, peer: string | null, mtu: number): Result
   }
   if (tap !== null) {
     if (!isInterfaceName(tap)) return fail('device-option-invalid', `--tap ${tap}: no name of an interface`);
-    return ok({ text: `TAP ${tap}`, open: ({ calls, reactor }) => openTap(calls, reactor, tap) });
+    return ok({
+      text: `TAP ${tap}`,
+      needs: { keep: ['network'] },
+      open: ({ calls, reactor }) => openTap(calls, reactor, tap),
+    });
   }
   const [kind = '', ...rest] = (peer ?? '').split(':');
   const path = rest.join(':');
@@ -111,6 +117,7 @@ function chooseEnd(tap: string | null, peer: string | null, mtu: number): Result
     const source = kind === 'unix' ? connectingSource : listeningSource;
     return ok({
       text: `${kind === 'unix' ? 'connected to' : 'peer comes to'} ${path}`,
+      needs: kind === 'unix' ? { unixSockets: true } : { listens: [path] },
       open({ calls, reactor, folder }) {
         const opened = source(calls, resolve(folder, path));
         return opened.ok ? ok(new StreamEnd(calls, reactor, opened.value)) : opened;
@@ -124,6 +131,7 @@ function chooseEnd(tap: string | null, peer: string | null, mtu: number): Result
     }
     return ok({
       text: `datagrams from ${local} to ${remote}`,
+      needs: { listens: [local] },
       open: ({ calls, reactor, folder }) =>
         openDatagrams(calls, reactor, resolve(folder, local), resolve(folder, remote)),
     });

@@ -1,21 +1,25 @@
 /** Where the peer of a stream comes from: it listens and we connect, or we listen. */
+import { basename, dirname } from 'node:path';
 import { ok, type Result } from '@airlock/core/result.ts';
 import { READABLE } from '@airlock/transport/reactor.ts';
 import type { SystemCalls } from '@airlock/transport/system-calls.ts';
 import { listenUnix } from '@airlock/transport/unix-listener.ts';
 import { connectUnix } from '@airlock/transport/unix-socket.ts';
+import { connectIn, openFolder } from '../socket-folder.ts';
 import type { StreamSource } from './stream-end.ts';
 
 /** How long to wait before a lost connection is tried again, in milliseconds. */
 const AGAIN_AFTER = 1000;
 
-/**
- * Connects to `path`, at once; and again whenever the connection is lost, as long as the path can be reached (not from
- * within a sandbox). Codes: those of `connectUnix`.
- */
+/** Connects to `path`, at once, and again whenever the connection is lost. Codes: those of `connectUnix`, of `openFolder`. */
 export function connectingSource(calls: SystemCalls, path: string): Result<StreamSource> {
   const first = connectUnix(calls, path);
   if (!first.ok) return first;
+  const folder = openFolder(calls, dirname(path));
+  if (!folder.ok) {
+    calls.close(first.value);
+    return folder;
+  }
   let waiting: number | null = first.value;
   return ok({
     name: `unix:${path}`,
@@ -24,7 +28,7 @@ export function connectingSource(calls: SystemCalls, path: string): Result<Strea
       const fd = waiting;
       waiting = null;
       if (fd !== null) return fd;
-      const again = connectUnix(calls, path);
+      const again = connectIn(calls, folder.value, basename(path), 'stream');
       return again.ok ? again.value : null;
     },
     wait(reactor, ready) {
@@ -39,6 +43,7 @@ export function connectingSource(calls: SystemCalls, path: string): Result<Strea
     close() {
       if (waiting !== null) calls.close(waiting);
       waiting = null;
+      calls.close(folder.value);
     },
   });
 }
