@@ -217,3 +217,16 @@ test('a broken ring asks for a reset once, and nothing is done until the device 
   );
   net.driven.stop();
 });
+
+test('what was dropped is told once, in words, when the driver has gone', () => {
+  const lines: string[] = [];
+  const net = netUnderTest({ net: { warn: (text) => lines.push(text) } });
+  net.send(header(), new Uint8Array(3));
+  net.send(header({ flags: NEEDS_CSUM, checksumStart: 500 }), ethernet(60));
+  net.driven.stop();
+  assert.deepEqual(lines, [
+    'dropped: 1 sent, with an impossible length; 1 sent, with a header that is not true of the frame',
+  ]);
+  net.device.stop();
+  assert.equal(lines.length, 1);
+});

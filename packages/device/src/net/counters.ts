@@ -45,3 +45,27 @@ export function zeroCounters(): NetCounters {
     refusedCommands: 0,
   };
 }
+
+/** Drops that are nobody's wish, in words; the others (frames that the driver's own filter leaves out) are not told. */
+const TOLD: Readonly<Record<string, string>> = {
+  sentLength: 'sent, with an impossible length',
+  sentClaims: 'sent, with a header that is not true of the frame',
+  sentUnplugged: 'sent while nobody was there',
+  receivedNoFit: 'received, too long for the driver’s buffers or its MTU',
+  receivedClaims: 'received, joined in a way that cannot be cut',
+  shortBuffers: 'receive buffers too short for a header',
+  malformedChains: 'chains that broke a rule of their ring',
+  refusedCommands: 'commands refused',
+  malformed: 'frames of the peer that broke a rule',
+  refused: 'frames that the peer did not take',
+  misframed: 'connections ended because lengths were impossible',
+};
+
+/** What was dropped, as one line; null when nothing was. */
+export function describeDrops(counters: Readonly<Record<string, number>>): string | null {
+  const parts = Object.entries(TOLD)
+    .map(([name, words]) => ({ count: counters[name] ?? 0, words }))
+    .filter(({ count }) => count > 0)
+    .map(({ count, words }) => `${count} ${words}`);
+  return parts.length === 0 ? null : parts.join('; ');
+}

@@ -9,7 +9,7 @@ import { type DeviceQueue, DONE, MALFORMED } from '@airlock/virtio/ring/queue.ts
 import type { DeviceLink, ServedDevice } from '@airlock/virtio/served-device.ts';
 import { OFFERED_RING_FEATURES } from '../ring-features.ts';
 import { COMMAND_OK, runCommand } from './control.ts';
-import { zeroCounters } from './counters.ts';
+import { describeDrops, zeroCounters } from './counters.ts';
 import type { NetEnd } from './end.ts';
 import { Filter } from './filter.ts';
 import { ETHERNET_HEADER, type Frame, ownFrame } from './frame.ts';
@@ -38,6 +38,8 @@ export interface NetOptions {
   /** Megabits a second, full duplex; not offered when absent. */
   readonly speed?: number;
   readonly end: NetEnd;
+  /** Told when a driver has gone: what was dropped while it was there. */
+  readonly warn?: (text: string) => void;
 }
 
 export const PAIRS_LIMIT = 16;
@@ -98,6 +100,8 @@ export class NetDevice implements ServedDevice {
   private readonly segmenter = new Segmenter();
   private readonly segment = ownFrame();
   private segmentReady = false;
+  /** Counters as they were when drops were told last. */
+  private told: Readonly<Record<string, number>> = {};
   /** There may be more to do without anybody saying so. */
   private leftover = false;
 
@@ -407,6 +411,7 @@ export class NetDevice implements ServedDevice {
   }
 
   stop(): void {
+    this.tellDrops();
     this.receivers.fill(null);
     this.transmitters.fill(null);
     this.control = null;
@@ -425,6 +430,16 @@ export class NetDevice implements ServedDevice {
     this.mac = this.options.mac;
     this.writeOut();
     this.setOffloads(NO_OFFLOADS, false);
+  }
+
+  private tellDrops(): void {
+    const now: Record<string, number> = { ...this.counters, ...this.end.counters };
+    const since = Object.fromEntries(
+      Object.entries(now).map(([name, count]) => [name, count - (this.told[name] ?? 0)]),
+    );
+    const drops = describeDrops(since);
+    if (drops !== null) this.options.warn?.(`dropped: ${drops}`);
+    this.told = now;
   }
 
   close(): void {

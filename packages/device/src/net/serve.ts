@@ -70,6 +70,7 @@ export const served: ServedType = {
           end: end.value,
           mac: mac.value ?? randomMac(),
           pairs: pairs.value,
+          warn: (text) => host.warn(text),
           ...(mtu.value === 0 ? {} : { mtu: mtu.value }),
           ...(speed.value === 0 ? {} : { speed: speed.value }),
         });
