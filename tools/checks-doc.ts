@@ -13,6 +13,7 @@ const TITLES: Readonly<Record<string, string>> = {
   tdx: 'Intel TDX',
   nvidia: 'NVIDIA',
   cca: 'Arm CCA',
+  se: 'IBM Secure Execution',
   tpm: 'TPM 2.0',
   azure: 'Azure’s virtual TPM',
   spdm: 'Devices that speak SPDM',

@@ -7,6 +7,7 @@ import type { Crypto } from './crypto.ts';
 import type { Found, Item } from './item.ts';
 import { NVIDIA_ROOTS, verifyNvidia } from './nvidia/verify.ts';
 import { appraiseReferences, checkReferences, type References } from './references.ts';
+import { verifySe } from './se/verify.ts';
 import { AMD_ROOTS } from './snp/product.ts';
 import type { Tcb } from './snp/tcb.ts';
 import { isVcek, readVcek } from './snp/vcek.ts';
@@ -28,6 +29,8 @@ export interface AppraiseOptions {
   readonly nonce?: Uint8Array;
   /** Of TPM quotes, where theirs is another: they have less room. */
   readonly tpmNonce?: Uint8Array;
+  /** What the verifier sealed its Secure Execution request with. */
+  readonly seRequestKey?: Uint8Array;
   /** What evidence must state; the files themselves are appraised, too. */
   readonly references?: readonly References[];
   readonly measurements?: readonly Uint8Array[];
@@ -106,6 +109,14 @@ export function appraise(
       if (hcl !== undefined) vouchers.set(hcl, doubtOf(appraisal));
       appraisals.push(fromSource(source, withConfiguration(appraisal, hcl)));
     }
+  }
+  const seHeaders = all('se-header').map(({ header }) => header);
+  for (const { item, source } of found) {
+    if (item.kind !== 'se-response' || appraisals.length >= EVIDENCE_LIMIT) continue;
+    const requestKey = options.seRequestKey === undefined ? {} : { requestKey: options.seRequestKey };
+    appraisals.push(
+      fromSource(source, verifySe({ ...options, ...requestKey, response: item.response, headers: seHeaders })),
+    );
   }
   // Keys of platforms count when the file that names them does.
   const endorsed = (options.references ?? [])
@@ -325,6 +336,10 @@ export function describe(item: Item): string {
       return `revocation list of ${item.list.issuer.commonName ?? item.list.issuer.text}`;
     case 'ocsp-response':
       return `OCSP response of ${timeText(item.response.producedAt)}, ${item.response.answers.length} answers`;
+    case 'se-response':
+      return 'IBM Secure Execution response';
+    case 'se-header':
+      return 'header of a Secure Execution image';
     case 'rim':
       return `NVIDIA manifest of ${item.rim.product} ${item.rim.version}`;
     case 'collateral':

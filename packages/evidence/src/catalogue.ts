@@ -264,6 +264,21 @@ const ENTRIES = {
     reference: 'Arm RMM specification, A7.2.3.2, cca-platform-lifecycle',
   },
 
+  'se.request': {
+    rule: 'The response answers the verifier’s own request: it opens with the verifier’s request protection key.',
+    reference: 's390-tools, pvattest; attestation request control block',
+    hint: 'give the key that pvattest create wrote (--arpk) with --se-key; a response proves something only to who asked',
+  },
+  'se.measurement': {
+    rule: 'The measurement is the HMAC under the request’s key over the expected image, configuration id, user data, nonce and additional data.',
+    reference: 's390-tools, attestation measurement',
+    hint: 'give the header of the image that should run (pvextract-hdr) as another file; else the guest runs another image',
+  },
+  'se.additional': {
+    rule: 'The additional data is what the request’s flags asked for.',
+    reference: 's390-tools, attestation flags',
+  },
+
   'tpm.attested': {
     rule: 'The quote was made by a TPM: its magic is TPM_GENERATED and its type a quote.',
     reference: 'TPM 2.0 Part 2 §10.12.8',

@@ -29,6 +29,8 @@ export interface PublicKey {
 }
 
 export interface Crypto {
+  /** AES-256-GCM; null when the tag is wrong. Only IBM Secure Execution needs it. */
+  openAesGcm?(key: Uint8Array, iv: Uint8Array, aad: Uint8Array, sealed: Uint8Array, tag: Uint8Array): Uint8Array | null;
   hash(name: Hash, bytes: Uint8Array): Uint8Array;
   /** DER SubjectPublicKeyInfo; `undefined` for a key that is none: a point off its curve, an unknown algorithm. */
   publicKey(spki: Uint8Array): PublicKey | undefined;

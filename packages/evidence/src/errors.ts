@@ -37,6 +37,9 @@ export const EVIDENCE_ERRORS = {
   'ocsp-invalid': 'Not a basic OCSP response, or one that answers nothing (RFC 6960 §4.2).',
   'cbor-invalid': 'Not CBOR with definite lengths, or nested too deep, or a name stands twice in one map (RFC 8949).',
   'cose-invalid': 'Not a COSE_Sign1 with an algorithm that is accepted (RFC 9052 §4.2).',
+  'se-exchange-invalid':
+    'Not an answered IBM Secure Execution request in pvattest’s form, or its sizes contradict each other.',
+  'se-header-invalid': 'Not the header of an IBM Secure Execution image.',
   'corim-invalid': 'Not a CoRIM, or a CoMID in it does not have the form of draft-ietf-rats-corim.',
   'references-invalid':
     'Reference values in the plain form have an unknown key, a wrong version, or a value that is not hex.',

@@ -3,6 +3,7 @@
 import type { CcaToken } from './cca/token.ts';
 import type { NvidiaReport } from './nvidia/report.ts';
 import type { Rim } from './nvidia/rim.ts';
+import type { SeHeader, SeResponse } from './se/exchange.ts';
 import type { SnpReport } from './snp/report.ts';
 import type { QeIdentity, TcbInfo } from './tdx/collateral.ts';
 import type { TdxQuote } from './tdx/quote.ts';
@@ -19,6 +20,9 @@ export type Item =
   | { readonly kind: 'tdx-quote'; readonly quote: TdxQuote }
   | { readonly kind: 'nvidia-report'; readonly report: NvidiaReport }
   | { readonly kind: 'cca-token'; readonly token: CcaToken }
+  | { readonly kind: 'se-response'; readonly response: SeResponse }
+  /** What a Secure Execution image measures. */
+  | { readonly kind: 'se-header'; readonly header: SeHeader }
   | { readonly kind: 'certificate'; readonly certificate: Certificate }
   | { readonly kind: 'revocation-list'; readonly list: RevocationList }
   | { readonly kind: 'ocsp-response'; readonly response: OcspResponse }

@@ -1,5 +1,5 @@
 /** `Crypto` on node:crypto. */
-import { constants, createPublicKey, hash, type KeyObject, verify } from 'node:crypto';
+import { constants, createDecipheriv, createPublicKey, hash, type KeyObject, verify } from 'node:crypto';
 import type { Crypto, KeyKind, PublicKey, SignatureScheme } from './crypto.ts';
 
 const CURVES: Readonly<Record<string, KeyKind>> = { prime256v1: 'p256', secp384r1: 'p384', secp521r1: 'p521' };
@@ -23,6 +23,7 @@ export interface NodeCryptoOptions {
 export function nodeCrypto({ keys = 256 }: NodeCryptoOptions = {}): Crypto {
   const known = new Map<string, PublicKey | undefined>();
   return {
+    openAesGcm,
     hash: (name, bytes) => new Uint8Array(hash(name, bytes, 'buffer')),
     publicKey(spki) {
       if (keys === 0 || spki.length > 1024) return importKey(spki);
@@ -34,6 +35,23 @@ export function nodeCrypto({ keys = 256 }: NodeCryptoOptions = {}): Crypto {
       return known.get(name);
     },
   };
+}
+
+function openAesGcm(
+  key: Uint8Array,
+  iv: Uint8Array,
+  aad: Uint8Array,
+  sealed: Uint8Array,
+  tag: Uint8Array,
+): Uint8Array | null {
+  try {
+    const decipher = createDecipheriv('aes-256-gcm', key, iv, { authTagLength: 16 });
+    decipher.setAAD(aad);
+    decipher.setAuthTag(tag);
+    return new Uint8Array(Buffer.concat([decipher.update(sealed), decipher.final()]));
+  } catch {
+    return null;
+  }
 }
 
 function importKey(spki: Uint8Array): PublicKey | undefined {

@@ -10,6 +10,7 @@ import type { Found, Item } from './item.ts';
 import { isObject, readJson } from './json.ts';
 import { isNvidiaReport, readNvidiaReport } from './nvidia/report.ts';
 import { isRim, readRim } from './nvidia/rim.ts';
+import { isSeExchange, isSeHeader, readSeHeader, readSeResponse } from './se/exchange.ts';
 import { readCertificateTable } from './snp/certificate-table.ts';
 import { REPORT_SIZE, readSnpReport } from './snp/report.ts';
 import { readCollateral, readQeIdentity, readTcbInfo } from './tdx/collateral.ts';
@@ -152,6 +153,8 @@ function lookBinary(search: Search, bytes: Uint8Array, source: string): boolean 
   if ((version === 4 || version === 5) && u32le(bytes, 4) === TEE_TDX && bytes.length >= QUOTE_LEAST)
     return keep(readQuote(bytes), (quote) => ({ kind: 'tdx-quote', quote }));
   if (isHclReport(bytes)) return lookHcl(search, bytes, source);
+  if (isSeExchange(bytes)) return keep(readSeResponse(bytes), (response) => ({ kind: 'se-response', response }));
+  if (isSeHeader(bytes)) return keep(readSeHeader(bytes), (header) => ({ kind: 'se-header', header }));
   if (isNvidiaReport(bytes)) return keep(readNvidiaReport(bytes), (report) => ({ kind: 'nvidia-report', report }));
   if (isCborCmw(bytes)) {
     const records = readCborCmw(bytes);

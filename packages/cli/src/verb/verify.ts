@@ -38,6 +38,7 @@ a file is, is found out from what it holds. Nothing is fetched: what is missing 
   --as-of DATE        check for this date, 2026-11-20 or 2026-11-20T12:00:00Z, instead of now
   --measurement HEX   the launch digest (SNP MEASUREMENT, TDX MRTD, CCA RIM) expected; may stand more than once
   --key FILE          a public key that you trust: of a TPM, of a CCA platform (PEM, DER, JWK); may stand more than once
+  --se-key FILE       IBM Secure Execution: the key that your request was sealed with (pvattest create --arpk)
   --reference FILE    what the evidence must state: CoRIM (signed or not) or YAML; may stand more than once
   --minimum-tcb LIST  the least SNP firmware: bootloader=4,snp=24,microcode=219
   --allow ID          accept although this check failed, where that is a matter of policy; may stand more than once
@@ -64,6 +65,7 @@ Exit codes: 0 accepted, 1 rejected, 2 usage.
     'minimum-tcb': { type: 'string' },
     allow: { type: 'string', multiple: true },
     certificates: { type: 'boolean' },
+    'se-key': { type: 'string' },
     reference: { type: 'string', multiple: true },
     tier: { type: 'string' },
     ear: { type: 'boolean' },
@@ -152,6 +154,13 @@ async function run(context: Context, values: Values, positionals: readonly strin
     const read = await readReferenceFile(context, path);
     if (!read.ok) throw new UsageError(`--reference ${printable(path)}: ${formatProblem(read.error)}`);
     references.push(read.value);
+  }
+  const seKey = values['se-key'];
+  if (typeof seKey === 'string') {
+    const read = await readBytes(context, seKey);
+    if (typeof read === 'string' || read.length !== 32)
+      throw new UsageError(`--se-key ${printable(seKey)}: ${typeof read === 'string' ? read : 'not 32 bytes'}`);
+    options = { ...options, seRequestKey: read };
   }
   options = { ...options, trustedKeys, references };
   const report =

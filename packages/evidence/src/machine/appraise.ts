@@ -32,6 +32,7 @@ const STATED: Readonly<Record<string, { readonly claim: string; readonly form: J
   'amd-sev-snp': { claim: 'report-data', form: 'report-data' },
   'intel-tdx': { claim: 'report-data', form: 'report-data' },
   'arm-cca': { claim: 'challenge', form: 'report-data' },
+  'ibm-se': { claim: 'user-data', form: 'report-data' },
   'tpm-2.0': { claim: 'extra-data', form: 'qualifying-data' },
 };
 

@@ -1,0 +1,190 @@
+import assert from 'node:assert/strict';
+import { createCipheriv } from 'node:crypto';
+import { test } from 'node:test';
+import { appraise } from '../src/appraise.ts';
+import { nodeCrypto } from '../src/node-crypto.ts';
+import { recognise } from '../src/recognise.ts';
+import { readSeHeader, readSeRequest, readSeResponse } from '../src/se/exchange.ts';
+import { measure, verifySe } from '../src/se/verify.ts';
+import { must } from './support/authority.ts';
+import { evidence, missing } from './support/evidence.ts';
+
+const crypto = nodeCrypto();
+const KEY = new Uint8Array(32).fill(0x17);
+const M_KEY = new Uint8Array(64).fill(0x77);
+const NONCE = new Uint8Array(16).fill(0xab);
+const CUID = new Uint8Array(16).fill(5);
+const USER = new Uint8Array(64).fill(7);
+
+/** A request as pvattest makes it: flags for nonce, image and attestation host key. */
+function requestBytes(flags = 0x70): Uint8Array {
+  const sealedAt = 48 + 16 + 160 + 80;
+  const plain = Buffer.concat([M_KEY, (flags & 0x40) !== 0 ? NONCE : Buffer.alloc(0)]);
+  const bytes = Buffer.alloc(sealedAt + plain.length + 16);
+  bytes.writeUInt32BE(0x100, 8);
+  bytes.writeUInt32BE(bytes.length, 12);
+  bytes.fill(0x55, 0x10, 0x1c);
+  bytes.writeUInt32BE(1, 0x24);
+  bytes.writeUInt32BE(plain.length, 0x2c);
+  bytes[0x30] = flags;
+  bytes.writeUInt32BE(1, 0x38);
+  bytes.fill(3, 0x40, sealedAt);
+  const cipher = createCipheriv('aes-256-gcm', KEY, bytes.subarray(0x10, 0x1c));
+  cipher.setAAD(bytes.subarray(0, sealedAt));
+  Buffer.concat([cipher.update(plain), cipher.final(), cipher.getAuthTag()]).copy(bytes, sealedAt);
+  return bytes;
+}
+
+function headerBytes(fill = 1): Uint8Array {
+  const size = 0x40 + 160 + 192 + 80 + 128 + 16;
+  const bytes = Buffer.alloc(size, fill);
+  bytes.write('IBMSecEx', 'latin1');
+  bytes.writeUInt32BE(0x100, 8);
+  bytes.writeUInt32BE(size, 12);
+  bytes.writeBigUInt64BE(1n, 0x20);
+  bytes.writeBigUInt64BE(128n, 0x28);
+  return bytes;
+}
+
+interface Parts {
+  readonly request?: Uint8Array;
+  readonly additional?: Uint8Array;
+  readonly measurement?: Uint8Array;
+  readonly header?: Uint8Array;
+  readonly nonce?: Uint8Array;
+}
+function responseBytes({
+  request = requestBytes(),
+  additional = new Uint8Array(64).fill(9),
+  nonce = NONCE,
+  ...more
+}: Parts = {}): Uint8Array {
+  const { tags } = must(readSeHeader(more.header ?? headerBytes()));
+  const items = { configUid: CUID, user: USER, additional };
+  const measurement = more.measurement ?? measure(crypto, { key: M_KEY, nonce }, tags, items);
+  const parts = [request, measurement, additional, USER, CUID];
+  const bytes = Buffer.alloc(64 + parts.reduce((sum, one) => sum + one.length, 0));
+  bytes.write('pvattest', 'latin1');
+  bytes.writeUInt32BE(0x100, 8);
+  bytes.writeUInt32BE(bytes.length, 12);
+  let at = 64;
+  for (const [i, part] of parts.entries()) {
+    bytes.writeUInt32BE(part.length, 0x18 + 8 * i);
+    bytes.writeUInt32BE(at, 0x1c + 8 * i);
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+const verify = (bytes: Uint8Array, key: Uint8Array | null = KEY, headers = [headerBytes()], nonce?: Uint8Array) => {
+  const appraisal = verifySe({
+    ...{ crypto, response: must(readSeResponse(bytes)), headers: headers.map((one) => must(readSeHeader(one))) },
+    ...(key === null ? {} : { requestKey: key }),
+    ...(nonce === undefined ? {} : { nonce }),
+  });
+  return { ...appraisal, failed: appraisal.checks.filter(({ status }) => status === 'failed').map(({ id }) => id) };
+};
+
+test('a response to one’s own request, of the expected image, is accepted', () => {
+  const good = verify(responseBytes(), KEY, [headerBytes(2), headerBytes()], USER);
+  assert.deepEqual([good.verdict, good.failed], ['accepted', []]);
+  assert.equal(good.claims['image-phkh'], '09'.repeat(32));
+  assert.equal(good.claims['secret-store'], 'absent');
+  const plain = verify(responseBytes({ request: requestBytes(0x30), nonce: new Uint8Array() }));
+  assert.deepEqual(plain.failed, []);
+});
+
+test('another key, image, nonce, or no key at all, is refused', () => {
+  assert.deepEqual(verify(responseBytes(), new Uint8Array(32)).failed, ['se.request', 'se.measurement']);
+  assert.deepEqual(verify(responseBytes(), new Uint8Array(16)).failed, ['se.request', 'se.measurement']);
+  assert.deepEqual(verify(responseBytes(), null).failed, ['se.request', 'se.measurement']);
+  assert.deepEqual(verify(responseBytes(), KEY, [headerBytes(2)]).failed, ['se.measurement']);
+  assert.deepEqual(verify(responseBytes(), KEY, []).failed, ['se.measurement']);
+  assert.deepEqual(verify(responseBytes(), KEY, [headerBytes()], new Uint8Array(64)).failed, ['freshness.nonce']);
+  assert.deepEqual(verify(responseBytes({ additional: new Uint8Array(65) })).failed, ['se.additional']);
+});
+
+test('no byte of a response can change', () => {
+  const good = responseBytes();
+  for (let at = 0; at < good.length; at += 1) {
+    const bad = good.slice();
+    bad[at] = (bad[at] ?? 0) ^ 0x10;
+    const read = readSeResponse(bad);
+    // Bytes 16 to 23 of the file say nothing.
+    if (!read.ok || (at >= 16 && at < 24)) continue;
+    assert.equal(verify(bad).verdict, 'rejected', `byte ${at}`);
+  }
+  for (let size = 0; size < good.length; size += 7) assert.equal(readSeResponse(good.subarray(0, size)).ok, false);
+});
+
+test('requests and headers that contradict themselves are refused', () => {
+  for (const [at, value] of [
+    [8, 0x200],
+    [12, 5],
+    [0x20, 1],
+    [0x24, 0],
+    [0x24, 2],
+    [0x2c, 79],
+    [0x38, 2],
+  ] as const) {
+    const bytes = Buffer.from(requestBytes());
+    bytes.writeUInt32BE(value, at);
+    assert.equal(readSeRequest(bytes).ok, false, `0x${at.toString(16)}`);
+  }
+  const header = Buffer.from(headerBytes());
+  header.writeUInt32BE(2, 0x24);
+  assert.equal(readSeHeader(header).ok, false);
+});
+
+test('IBM’s own vectors of the measurement', () => {
+  const tags = new Uint8Array([
+    ...new Uint8Array(64).fill(1),
+    ...new Uint8Array(64).fill(2),
+    ...new Uint8Array(64).fill(3),
+    ...new Uint8Array(16).fill(4),
+  ]);
+  const key = new Uint8Array(64).fill(0x41);
+  const [user, additional, nonce] = [
+    new Uint8Array(256).fill(7),
+    new Uint8Array(128).fill(9),
+    new Uint8Array(16).fill(8),
+  ];
+  const none = new Uint8Array();
+  const begins = (parts: { user: Uint8Array; additional: Uint8Array; nonce: Uint8Array }) =>
+    Buffer.from(measure(crypto, { key, nonce: parts.nonce }, tags, { configUid: CUID, ...parts }))
+      .toString('hex')
+      .slice(0, 32);
+  assert.equal(begins({ user, additional, nonce }), '88794c62cce7bcf26216deb3f48f13fe');
+  assert.equal(begins({ user, additional, nonce: none }), 'fbd4f738a390edd947cd4f11af3a2f3b');
+  assert.equal(begins({ user: none, additional, nonce: none }), '63671fbf295036eb1023ea71f7182e7d');
+  assert.equal(begins({ user: none, additional: none, nonce: none }), 'c5c34c93835d1ec23f5c2d778dfa2012');
+});
+
+test('IBM’s files: a request opens with its key, a response and a header are read, a request alone is none', {
+  skip: missing,
+}, () => {
+  const request = must(readSeRequest(evidence('ibmse/arcb.bin')));
+  const plain = crypto.openAesGcm?.(KEY, request.iv, request.authenticated, request.sealed, request.tag);
+  assert.deepEqual(plain, new Uint8Array([...M_KEY, ...NONCE]));
+  assert.deepEqual(request.flags, {
+    nonce: true,
+    imageHostKey: true,
+    attestationHostKey: true,
+    secretStore: false,
+    firmware: false,
+  });
+  const response = must(readSeResponse(evidence('ibmse/full_resp.bin')));
+  assert.deepEqual([response.additional.length, response.user.length, response.user[0]], [32, 256, 0x15]);
+  assert.equal(readSeResponse(evidence('ibmse/exchange.bin')).ok, true);
+  const unanswered = readSeResponse(evidence('ibmse/full_req.bin'));
+  assert.ok(!unanswered.ok && /without an answer/.test(unanswered.error.message));
+  assert.ok(readSeHeader(evidence('ibmse/secure_guest.hdr')).ok);
+  const answer = responseBytes({ request: evidence('ibmse/arcb.bin'), header: evidence('ibmse/secure_guest.hdr') });
+  const found = [
+    ...recognise('response', answer).found,
+    ...recognise('header', evidence('ibmse/secure_guest.hdr')).found,
+  ];
+  const report = appraise(found, [], { crypto, asOf: Date.parse('2026-01-01'), seRequestKey: KEY });
+  assert.equal(report?.verdict, 'accepted');
+  assert.equal(appraise(found, [], { crypto, asOf: Date.parse('2026-01-01') })?.verdict, 'rejected');
+});
