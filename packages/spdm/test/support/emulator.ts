@@ -3,7 +3,7 @@
  * the folder that AIRLOCK_SPDM_EMU names; nothing of them is kept here.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { connect as connectTcp, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -57,7 +57,8 @@ function workFolder(): string {
 export async function startResponder(transport: EmulatorTransport, options: readonly string[]): Promise<Emulator> {
   const port = await freePort();
   const args = ['--trans', transport, '--ip', '127.0.0.1', '--port', String(port), ...options];
-  const child = spawn(join(EMULATOR, 'spdm_responder_emu'), args, { cwd: workFolder() });
+  const folder = workFolder();
+  const child = spawn(join(EMULATOR, 'spdm_responder_emu'), args, { cwd: folder });
   let output = '';
   child.stdout.on('data', (piece) => {
     output += String(piece);
@@ -90,6 +91,7 @@ export async function startResponder(transport: EmulatorTransport, options: read
       const timer = setTimeout(() => child.kill('SIGKILL'), 2000);
       await ended;
       clearTimeout(timer);
+      rmSync(folder, { recursive: true, force: true });
     },
   };
 }

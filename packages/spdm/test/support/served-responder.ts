@@ -1,6 +1,6 @@
 /** Our responder behind the socket protocol of DMTF's emulator, for `spdm_requester_emu` and its like. */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, symlinkSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -32,8 +32,13 @@ function answerDiscovery(payload: Uint8Array): Uint8Array | undefined {
   return encoded.ok ? encoded.value : undefined;
 }
 
-/** Serves one client after the other until the program ends. */
-export async function runAgainst(responder: Responder, program: string, options: readonly string[]): Promise<Outcome> {
+/** Serves one client after the other until the program ends; `inspect` sees the folder that it ran in. */
+export async function runAgainst(
+  responder: Responder,
+  program: string,
+  options: readonly string[],
+  inspect: (folder: string) => void = () => {},
+): Promise<Outcome> {
   const requests: number[] = [];
   const server = createServer({ noDelay: true }, (socket) => {
     const framer = createEmulatorFramer();
@@ -80,9 +85,11 @@ export async function runAgainst(responder: Responder, program: string, options:
       output += String(piece);
     });
   }
-  const timer = setTimeout(() => child.kill('SIGKILL'), 60_000);
+  const timer = setTimeout(() => child.kill('SIGKILL'), 120_000);
   const code = await new Promise<number | null>((resolve) => child.once('exit', resolve));
   clearTimeout(timer);
   await new Promise((resolve) => server.close(resolve));
+  inspect(folder);
+  rmSync(folder, { recursive: true, force: true });
   return { code, output, requests };
 }
