@@ -15,9 +15,10 @@ export const DEVICE_MODEL_ERRORS = {
   'device-process-died': 'A device process ended by a signal or with an error of its own.',
   'sandbox-failed':
     'A layer of the sandbox that this machine permits did not come about; the device is not served without it.',
+  'device-control-invalid':
+    'A word on the control socket of a device that it does not know, or that it cannot follow now.',
   'device-defect': 'A device process met a state that its code should have made impossible.',
-  'share-not-usable':
-    'What is to be shared is no folder that can be opened, or this process cannot reopen its own descriptors (/proc).',
+  'share-not-usable': 'What is to be shared is no folder, or none that this process can read.',
   'net-tap-refused':
     'The kernel does not give the TAP: there is none of that name for this user, or another process uses it.',
 } as const satisfies ErrorCatalogue;

@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  renameSync,
   statSync,
   symlinkSync,
   utimesSync,
@@ -287,22 +288,22 @@ test('Tremove takes the fid away even where it fails; the root stays', async () 
   client.end();
 });
 
-test('a fid means its file: when the host put another there, Tremove and Trename leave that alone', async () => {
+test('a fid means its file: when the host put another there, nothing is done to that', async () => {
   const client = await P9Client.open({ prepare: (share) => writeFileSync(`${share}/file`, 'mine') });
-  client.walk(ROOT, 1, 'file');
-  client.walk(ROOT, 2, 'file');
-  client.real.calls.renameat(
-    client.share.root.fd,
-    Buffer.from('file\0'),
-    client.share.root.fd,
-    Buffer.from('elsewhere\0'),
-  );
+  for (const fid of [1, 2, 3]) client.walk(ROOT, fid, 'file');
+  assert.equal(client.lopen(3), 0);
+  renameSync(`${client.path}/file`, `${client.path}/elsewhere`);
   writeFileSync(`${client.path}/file`, 'another');
   assert.equal(client.rename(1, ROOT, 'taken'), ESTALE);
+  assert.equal(client.link(ROOT, 1, 'linked'), ESTALE);
+  assert.equal(client.lopen(1, 0o1000 | 1), ESTALE);
+  assert.equal(client.setattr(1, 8, { size: 0 }), ESTALE);
   assert.equal(client.remove(1), ESTALE);
+  assert.equal(client.setattr(2, 1, { mode: 0o600 }), 0, 'what needs no name is done to the file');
+  assert.equal(statSync(`${client.path}/elsewhere`).mode & 0o777, 0o600);
+  assert.equal(text(client.read(3)), 'mine');
   assert.equal(readFileSync(`${client.path}/file`, 'utf8'), 'another');
-  client.lopen(2);
-  assert.equal(text(client.read(2)), 'mine');
+  assert.deepEqual(readdirSync(client.path).sort(), ['elsewhere', 'file']);
   client.end();
 });
 

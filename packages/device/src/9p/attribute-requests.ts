@@ -84,9 +84,9 @@ export function setattr(session: SessionState, request: MessageReader): number {
   if ((valid & SET_SIZE) !== 0) {
     if (size < 0) return -EFBIG;
     const changed =
-      fid.open !== null && !fid.open.folder ? calls.ftruncate(fid.open.fd, size) : share.changeSize(fid.node, size);
+      fid.open !== null && !fid.open.folder ? calls.ftruncate(fid.open.fd, size) : share.changeSize(fid, size);
     // What is open only for reading cannot be cut through that descriptor.
-    const again = changed === -EINVAL && fid.open !== null ? share.changeSize(fid.node, size) : changed;
+    const again = changed === -EINVAL && fid.open !== null ? share.changeSize(fid, size) : changed;
     if (again < 0) return again;
   }
   if ((valid & (SET_UID | SET_GID)) !== 0) {
@@ -97,7 +97,7 @@ export function setattr(session: SessionState, request: MessageReader): number {
   if ((valid & SET_MODE) !== 0) {
     const special = fid.node.kind === 'folder' ? SET_USER_ID : SET_USER_ID | SET_GROUP_ID;
     if ((mode & special) !== 0) return -EPERM;
-    const changed = share.changeMode(fid.node, mode & 0o3777);
+    const changed = share.changeMode(fid, mode & 0o3777);
     if (changed < 0) return changed;
   }
   if ((valid & (SET_ATIME | SET_MTIME)) === 0) return 0;
@@ -142,7 +142,7 @@ export function xattrwalk(session: SessionState, request: MessageReader, reply: 
   if (name.length > 0 && !isUser(name)) return -EOPNOTSUPP;
   if (name.includes(0)) return -EINVAL;
   if (fid.node.kind !== 'file' && fid.node.kind !== 'folder') return name.length === 0 ? -EOPNOTSUPP : -ENODATA;
-  const value = readAttribute(session, share.openNode(fid.node, O_RDONLY), name);
+  const value = readAttribute(session, share.openNode(fid, O_RDONLY), name);
   if (typeof value === 'number') return value;
   const held = fids.add(number, share.retain(fid.node), null, null);
   const set = fids.setAttribute(held, { writing: false, name: new Uint8Array(0), value, flags: 0, filled: 0 });

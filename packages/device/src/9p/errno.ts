@@ -13,6 +13,7 @@ export const ENFILE = 23;
 export const EFBIG = 27;
 export const EROFS = 30;
 export const ENAMETOOLONG = 36;
+export const ENOSYS = 38;
 export const ELOOP = 40;
 export const ENODATA = 61;
 export const EPROTO = 71;

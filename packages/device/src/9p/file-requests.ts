@@ -60,7 +60,7 @@ export function lopen(session: SessionState, request: MessageReader, reply: Mess
   if (!session.fids.mayOpen) return -ENFILE;
   const qid = session.share.qid(fid.node);
   if (typeof qid === 'number') return qid;
-  const fd = session.share.openNode(fid.node, openFlags(flags));
+  const fd = session.share.openNode(fid, openFlags(flags));
   if (fd < 0) return fd;
   session.fids.setOpen(fid, fd);
   reply.qid(qid);
@@ -230,7 +230,7 @@ export function fsync(session: SessionState, request: MessageReader): number {
   if (typeof fid === 'number') return fid;
   if (fid.open !== null) return session.calls[onlyData !== 0 ? 'fdatasync' : 'fsync'](fid.open.fd);
   if (fid.attribute !== null) return -EINVAL;
-  const fd = session.share.openNode(fid.node, O_RDONLY);
+  const fd = session.share.openNode(fid, O_RDONLY);
   if (fd < 0) return fd;
   const synced = session.calls.fsync(fd);
   session.calls.close(fd);

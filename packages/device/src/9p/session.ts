@@ -202,7 +202,7 @@ function clunk(session: SessionState, request: MessageReader): number {
   if (fid === undefined) return -EBADF;
   let outcome = 0;
   if (fid.attribute?.writing) {
-    outcome = setAttribute(session, session.share.openNode(fid.node, 0), fid.attribute);
+    outcome = setAttribute(session, session.share.openNode(fid, 0), fid.attribute);
   }
   session.fids.remove(number);
   return Math.min(outcome, 0);

@@ -1,8 +1,9 @@
 /**
  * A folder of this machine that a guest may use, and nothing outside of it. Every file that the guest holds is an O_PATH
  * descriptor here; a name is looked up in such a descriptor, one component at a time, by openat2(2) with links neither
- * followed nor left open to a race; what is opened for I/O is reopened from its descriptor, so no name is looked at
- * twice. Only regular files and folders are ever opened: pipes, sockets and devices are shown and never touched.
+ * followed nor left open to a race. What is opened for I/O is looked up once more, in the same way, and must then be the
+ * same file: /proc, through which a descriptor could be reopened, would be a way out for a process that was taken over.
+ * Only regular files and folders are ever opened: pipes, sockets and devices are shown and never touched.
  *
  * Results are numbers as the kernel gives them: 0 or more, or a negative errno.
  */
@@ -10,7 +11,6 @@ import { fail, ok, type Result } from '@airlock/core/result.ts';
 import {
   AT_EMPTY_PATH,
   AT_NO_AUTOMOUNT,
-  AT_SYMLINK_FOLLOW,
   O_CLOEXEC,
   O_CREAT,
   O_DIRECTORY,
@@ -19,6 +19,7 @@ import {
   O_NOFOLLOW,
   O_PATH,
   O_RDONLY,
+  O_TRUNC,
   O_WRONLY,
   OPEN_HOW_SIZE,
   pathBytes,
@@ -33,7 +34,7 @@ import { O_NONBLOCK } from '@airlock/transport/sys/files.ts';
 import type { Memory } from '@airlock/transport/sys/libc.ts';
 import { putUint64, type SystemCalls, takeUint64 } from '@airlock/transport/system-calls.ts';
 import { type Attributes, qidOf, readAttributes, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, STATX_MASK } from './attributes.ts';
-import { EEXIST, EINVAL, EISDIR, ELOOP, ENXIO, EROFS, ESTALE } from './errno.ts';
+import { EEXIST, EINVAL, EISDIR, ELOOP, ENOSYS, ENXIO, EPERM, EROFS, ESTALE } from './errno.ts';
 import type { Qid } from './message.ts';
 import { checkName, withZero } from './name.ts';
 
@@ -41,6 +42,8 @@ const RESOLVE_NO_XDEV = 0x01;
 /** Where a lookup may lead: one step down, on the same mount, over no link of any kind. */
 const RESOLVE = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH;
 const ITSELF = new Uint8Array(1);
+const DOT = Uint8Array.of(0x2e, 0);
+const ACCESS = 3;
 const ALWAYS = O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
 const LINK_LIMIT = 4096;
 /** Descriptors that the process needs besides those of the share. */
@@ -59,6 +62,14 @@ export interface ShareNode {
   references: number;
 }
 
+/** A file, and where it was found; a fid is one. */
+export interface Place {
+  readonly node: ShareNode;
+  /** Null for the share itself. */
+  readonly parent: ShareNode | null;
+  readonly name: Uint8Array;
+}
+
 export interface ShareOptions {
   readonly readOnly: boolean;
 }
@@ -74,20 +85,14 @@ export class Share {
   /** The most descriptors that this process may have for the share. */
   readonly descriptorLimit: number;
   private readonly calls: SystemCalls;
-  /** /proc/self/fd: the way from an O_PATH descriptor to one that can be read. */
-  private readonly descriptors: number;
   private readonly nodes = new Map<string, ShareNode>();
   private readonly status: Memory;
   private readonly how: Memory;
   private readonly link: Memory;
 
-  private constructor(
-    calls: SystemCalls,
-    options: ShareOptions & { readonly root: number; readonly descriptors: number; readonly limit: number },
-  ) {
+  private constructor(calls: SystemCalls, options: ShareOptions & { readonly root: number; readonly limit: number }) {
     this.calls = calls;
     this.readOnly = options.readOnly;
-    this.descriptors = options.descriptors;
     this.descriptorLimit = options.limit;
     this.status = calls.allocate(STATX_SIZE);
     this.how = calls.allocate(OPEN_HOW_SIZE);
@@ -107,21 +112,15 @@ export class Share {
     if (bytes === null) return fail('share-not-usable', 'a path with a zero byte');
     const root = calls.open(bytes, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
     if (root < 0) return unusable(path, root);
-    const own = withZero(new TextEncoder().encode('/proc/self/fd'));
-    const descriptors = calls.open(own, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-    if (descriptors < 0) {
-      calls.close(root);
-      return unusable('/proc/self/fd', descriptors);
-    }
-    const share = new Share(calls, { ...options, root, descriptors, limit: raiseDescriptorLimit(calls) });
-    // Whether a reopened descriptor leads where it should is tried now, not with the guest's first request.
-    const again = share.reopen(share.root, O_RDONLY);
-    if (again >= 0 && share.root.kind === 'folder') {
+    const share = new Share(calls, { ...options, root, limit: raiseDescriptorLimit(calls) });
+    // Whether it can be read is tried now, not with the guest's first request.
+    const again = share.openNode({ node: share.root, parent: null, name: ITSELF }, O_RDONLY);
+    if (again >= 0) {
       calls.close(again);
       return ok(share);
     }
     share.close();
-    return again < 0 ? unusable(`reading ${path}`, again) : fail('share-not-usable', `${path} is no folder`);
+    return unusable(`reading ${path}`, again);
   }
 
   /** Descriptors of files that the guest holds. */
@@ -144,7 +143,6 @@ export class Share {
   close(): void {
     for (const node of this.nodes.values()) this.calls.close(node.fd);
     this.nodes.clear();
-    this.calls.close(this.descriptors);
   }
 
   /** What `name` is in a folder, retained; a link is itself. */
@@ -169,7 +167,7 @@ export class Share {
       this.calls.close(fd);
       return attributes;
     }
-    const key = `${attributes.device}:${attributes.inode}`;
+    const key = keyOf(attributes);
     const known = this.nodes.get(key);
     if (known !== undefined) {
       this.calls.close(fd);
@@ -197,16 +195,30 @@ export class Share {
   }
 
   /** A descriptor for I/O on a regular file or a folder. `flags`: access, O_TRUNC, O_SYNC, O_DSYNC. */
-  openNode(node: ShareNode, flags: number): number {
+  openNode(place: Place, flags: number): number {
+    const { node, parent, name } = place;
     if (node.kind === 'link') return -ELOOP;
     if (node.kind === 'other') return -ENXIO;
     if (this.readOnly && flags !== O_RDONLY) return -EROFS;
-    return this.reopen(node, flags);
+    if (node.kind === 'folder') return this.calls.openat(node.fd, DOT, flags | O_DIRECTORY | ALWAYS, 0);
+    if (parent === null) return -ESTALE;
+    // Cut only when it is known to be the file that is meant.
+    const fd = this.lookUp(parent, name, (flags & ~O_TRUNC) | O_NOFOLLOW | ALWAYS, 0);
+    if (fd < 0) return fd;
+    let outcome = this.isSame(fd, node);
+    if (outcome === 0 && (flags & O_TRUNC) !== 0) {
+      outcome = (flags & ACCESS) === O_RDONLY ? this.changeSize(place, 0) : this.calls.ftruncate(fd, 0);
+    }
+    if (outcome >= 0) return fd;
+    this.calls.close(fd);
+    return outcome;
   }
 
-  /** By descriptor, not by name: there is nothing in between that could be exchanged. */
-  private reopen(node: ShareNode, flags: number): number {
-    return this.calls.openat(this.descriptors, withZero(decimal(node.fd)), flags | ALWAYS, 0);
+  /** Does the descriptor lead to the node's file? 0, or a negative errno. */
+  private isSame(fd: number, node: ShareNode): number {
+    const attributes = this.attributesOf(fd);
+    if (typeof attributes === 'number') return attributes;
+    return keyOf(attributes) === node.key ? 0 : -ESTALE;
   }
 
   /**
@@ -216,24 +228,24 @@ export class Share {
   create(folder: ShareNode, name: Uint8Array, flags: number, mode: number, exclusive: boolean): number {
     this.created = null;
     if (this.readOnly) return -EROFS;
-    const fd = this.lookUp(folder, name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | ALWAYS, mode);
-    if (fd === -EEXIST && !exclusive) {
-      const node = this.walk(folder, name);
-      if (isErrno(node)) return node;
-      const opened = node.kind === 'folder' ? -EISDIR : this.openNode(node, flags);
-      if (opened < 0) this.release(node);
-      else this.created = node;
-      return opened;
+    let fd = this.lookUp(folder, name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | ALWAYS, mode);
+    const there = fd === -EEXIST && !exclusive;
+    if (fd < 0 && !there) return fd;
+    const node = this.walk(folder, name);
+    let outcome = isErrno(node) ? node : 0;
+    if (!isErrno(node) && there) {
+      fd = node.kind === 'folder' ? -EISDIR : this.openNode({ node, parent: folder, name }, flags);
+      outcome = Math.min(fd, 0);
+    } else if (!isErrno(node)) {
+      outcome = this.isSame(fd, node);
     }
-    if (fd < 0) return fd;
-    const path = this.calls.openat(this.descriptors, withZero(decimal(fd)), O_PATH | O_CLOEXEC, 0);
-    const node = path < 0 ? path : this.adopt(path);
-    if (isErrno(node)) {
-      this.calls.close(fd);
-      return node;
+    if (outcome === 0 && !isErrno(node)) {
+      this.created = node;
+      return fd;
     }
-    this.created = node;
-    return fd;
+    if (fd >= 0) this.calls.close(fd);
+    if (!isErrno(node)) this.release(node);
+    return outcome;
   }
 
   /** Of the last `create` that succeeded. */
@@ -253,12 +265,19 @@ export class Share {
     return this.changing(name) ?? this.calls.symlinkat(withZero(target), folder.fd, withZero(name));
   }
 
-  /** Another name for a file that the guest holds. */
-  addName(node: ShareNode, folder: ShareNode, name: Uint8Array): number {
-    const from = withZero(decimal(node.fd));
-    return (
-      this.changing(name) ?? this.calls.linkat(this.descriptors, from, folder.fd, withZero(name), AT_SYMLINK_FOLLOW)
-    );
+  /** Another name for a file that the guest holds. Where another file had its name meanwhile, it is taken back. */
+  addName(place: Place, folder: ShareNode, name: Uint8Array): number {
+    const refused = this.changing(name);
+    if (refused !== null) return refused;
+    if (place.parent === null) return -EPERM;
+    const { node, parent } = place;
+    const named = this.isNamed(node, parent, place.name);
+    if (named < 0) return named;
+    const linked = this.calls.linkat(parent.fd, withZero(place.name), folder.fd, withZero(name), 0);
+    if (linked < 0) return linked;
+    const right = this.isNamed(node, folder, name);
+    if (right === -ESTALE) this.calls.unlinkat(folder.fd, withZero(name), 0);
+    return right;
   }
 
   rename(from: ShareNode, name: Uint8Array, to: ShareNode, newName: Uint8Array): number {
@@ -294,13 +313,20 @@ export class Share {
     return this.calls.fchownat(node.fd, ITSELF, uid, gid, AT_EMPTY_PATH);
   }
 
-  changeMode(node: ShareNode, mode: number): number {
+  changeMode(place: Place, mode: number): number {
     if (this.readOnly) return -EROFS;
-    return this.calls.fchmodat2(node.fd, ITSELF, mode, AT_EMPTY_PATH);
+    const changed = this.calls.fchmodat2(place.node.fd, ITSELF, mode, AT_EMPTY_PATH);
+    if (changed !== -ENOSYS) return changed;
+    // Linux before 6.6: only what can be opened.
+    const fd = this.openNode(place, O_RDONLY);
+    if (fd < 0) return fd;
+    const opened = this.calls.fchmod(fd, mode);
+    this.calls.close(fd);
+    return opened;
   }
 
-  changeSize(node: ShareNode, size: number): number {
-    const fd = this.openNode(node, O_WRONLY);
+  changeSize(place: Place, size: number): number {
+    const fd = this.openNode(place, O_WRONLY);
     if (fd < 0) return fd;
     const changed = this.calls.ftruncate(fd, size);
     this.calls.close(fd);
@@ -334,8 +360,8 @@ function kindOf(mode: number): FileKind {
   return kind === S_IFLNK ? 'link' : 'other';
 }
 
-function decimal(fd: number): Uint8Array {
-  return Uint8Array.from(String(fd), (digit) => digit.charCodeAt(0));
+function keyOf(attributes: Attributes): string {
+  return `${attributes.device}:${attributes.inode}`;
 }
 
 /** A guest that caches holds many files: as many descriptors as this process may have. */

@@ -119,7 +119,7 @@ export function link(session: SessionState, request: MessageReader): number {
   if (!request.whole) return -EPROTO;
   if (isErrno(folder)) return folder;
   if (typeof fid === 'number') return fid;
-  return session.share.addName(fid.node, folder, name);
+  return session.share.addName(fid, folder, name);
 }
 
 /** Trenameat: olddfid, oldname, newdfid, newname. */
