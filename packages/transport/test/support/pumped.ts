@@ -98,8 +98,9 @@ export function pumpedBackEnd(device: ServedDevice, path?: string): PumpedBackEn
     // Nobody else runs: when the back-end has nothing to do, the time is over.
     wait: (_fds, _writable, milliseconds) => {
       reactor.pump();
-      time += milliseconds / 8;
-      reactor.fake.advance(milliseconds / 8);
+      const step = Math.max(1, milliseconds / 8);
+      time += step;
+      reactor.fake.advance(step);
     },
     now: () => time,
     end() {
