@@ -39,6 +39,8 @@ export interface DeviceNeeds {
   readonly unixSockets?: boolean;
   /** Paths that it listens on itself: it cannot reach them to take them away when it ends. */
   readonly listens?: readonly string[];
+  /** Folders that it keeps open. */
+  readonly folders?: readonly string[];
 }
 
 /** Options that were read and found right; nothing of the machine was touched for them. */

@@ -67,7 +67,8 @@ function startProcess(request: ServeRequest, needs: DeviceNeeds | undefined): Ch
   const script = join(import.meta.dirname, 'serve-process.ts');
   const args = [JSON.stringify(request)];
   const stdio = ['inherit', 'inherit', 'inherit', 'pipe', 'pipe'] as const;
-  if (request.sandbox) return spawnSandboxed(script, args, { stdio, keep: needs?.keep ?? [] });
+  const folders = (needs?.folders ?? []).map((path) => resolve(request.folder, path));
+  if (request.sandbox) return spawnSandboxed(script, args, { stdio, keep: needs?.keep ?? [], folders });
   return spawn(process.execPath, [script, ...args], { stdio: [...stdio] });
 }
 

@@ -20,7 +20,10 @@ test('a share and the host’s side of a vsock do their work where no path leads
     rmSync(folder, { recursive: true, force: true });
   });
   const script = join(import.meta.dirname, 'support/sandboxed-devices.ts');
-  const child = spawnSandboxed(script, [folder], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawnSandboxed(script, [folder], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    folders: [folder, join(folder, 'share')],
+  });
   let said = '';
   child.stdout?.on('data', (bytes) => {
     said += String(bytes);
@@ -31,6 +34,13 @@ test('a share and the host’s side of a vsock do their work where no path leads
   assert.ok(entered.ok, JSON.stringify(entered));
   const failed = entered.value.layers.filter(({ status }: { status: string }) => status === 'failed');
   assert.deepEqual(failed, []);
+  const status = (name: string) => entered.value.layers.find(({ layer }: { layer: string }) => layer === name)?.status;
+  if (status('root') === 'enforced') {
+    assert.equal(status('descriptors'), 'enforced');
+    // The share, a folder in it that a fid holds, the folder of the sockets: above each there is nothing else.
+    assert.deepEqual(result['around'], ['ENOENT', 'ENOENT', 'ENOENT']);
+  }
+  delete result['around'];
   assert.deepEqual(result, {
     open: 0,
     read: 'content',

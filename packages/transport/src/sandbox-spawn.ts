@@ -14,7 +14,25 @@ export interface SpawnOptions {
   readonly stdio: readonly ('inherit' | 'ignore' | 'pipe' | number)[];
   /** Namespaces of this process to stay in. */
   readonly keep?: readonly NamespaceName[];
+  /**
+   * Folders (absolute) that the program holds open when it is closed in. Each becomes a mount of its own, so that what
+   * is around a folder cannot be reached from it.
+   */
+  readonly folders?: readonly string[];
 }
+
+/**
+ * Between unshare(1), which has just made the mount namespace, and setpriv(1), which takes the right to mount. A folder
+ * that cannot be mounted is found out by `enterSandbox`.
+ */
+const MOUNT_FOLDERS = [
+  ...[
+    'sh',
+    '-c',
+    'n=$1; shift; while [ "$n" -gt 0 ]; do mount --rbind -- "$1" "$1"; shift; n=$((n - 1)); done; exec "$@"',
+  ],
+  'sh',
+];
 
 /** What the started process is told first; `enterSandbox` compares. */
 export interface SandboxIntroduction {
@@ -46,7 +64,7 @@ export function spawnSandboxed(script: string, args: readonly string[], options:
   const kept = options.keep ?? [];
   const way = findSandboxWay(kept);
   const channel = options.stdio.length;
-  const [program = '', ...rest] = [...way.prefix, process.execPath, script, ...args];
+  const [program = '', ...rest] = [...prefixOf(way, options.folders ?? []), process.execPath, script, ...args];
   const stdio: StdioOptions = [...options.stdio, 'pipe'];
   const child = spawn(program, rest, { stdio, env: { ...process.env, [CHANNEL_VARIABLE]: String(channel) } });
   const stream = child.stdio[channel] as Duplex | undefined;
@@ -68,6 +86,13 @@ export function spawnSandboxed(script: string, args: readonly string[], options:
     emptyRoot(child, way, (because) => stream.write(`${JSON.stringify({ because })}\n`));
   });
   return child;
+}
+
+function prefixOf(way: SandboxWay, folders: readonly string[]): readonly string[] {
+  if (folders.length === 0 || !way.namespaces.includes('mount')) return way.prefix;
+  const at = way.prefix.indexOf('--') + 1;
+  const mounts = [...MOUNT_FOLDERS, String(folders.length), ...folders];
+  return [...way.prefix.slice(0, at), ...mounts, ...way.prefix.slice(at)];
 }
 
 /** Links of /proc/PID/ns; what cannot be read is missing. */

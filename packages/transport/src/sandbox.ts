@@ -20,6 +20,8 @@ import {
   SECCOMP_FILTER_FLAG_TSYNC,
   SECCOMP_SET_MODE_FILTER,
 } from './sys/confinement.ts';
+import { AT_EMPTY_PATH, STATX_SIZE } from './sys/directories.ts';
+import type { Memory } from './sys/libc.ts';
 import { AF_INET, AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM } from './sys/sockets.ts';
 import { putUint64, type SystemCalls } from './system-calls.ts';
 
@@ -50,6 +52,9 @@ export interface SandboxReport {
 /** What the device still has to do once it is closed in. */
 export type SandboxOptions = FilterOptions;
 
+/** Of statx(2). */
+const STATX_INO = 0x100;
+
 const enforced = (layer: LayerName, detail: string): SandboxLayer => ({ layer, status: 'enforced', detail });
 const failed = (layer: LayerName, detail: string): SandboxLayer => ({ layer, status: 'failed', detail });
 const missing = (layer: LayerName, detail: string): SandboxLayer => ({ layer, status: 'not-enforceable', detail });
@@ -70,9 +75,12 @@ export function enterSandbox(calls: SystemCalls, options: SandboxOptions): Resul
   const layers = namespaceLayers(introduction?.value ?? null);
   layers.push(limitCores(calls), closePrivileges(calls), filterCalls(calls, options));
   const threads = readThreads();
-  layers.push(capabilityLayer(threads), descriptorLayer(channel?.fd ?? -1));
+  layers.push(capabilityLayer(threads));
+  const descriptors = openDescriptors(channel?.fd ?? -1);
   process.chdir('/');
-  layers.push(emptyRoot(channel, introduction?.value ?? null));
+  const root = emptyRoot(channel, introduction?.value ?? null);
+  // What is around a folder is cut off with the old root.
+  layers.push(descriptorLayer(calls, descriptors), root);
   channel?.close();
   // Last: it takes /proc/self from whoever empties the root.
   calls.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
@@ -170,26 +178,52 @@ function capabilityLayer(threads: readonly ThreadStatus[] | null): SandboxLayer 
   return enforced('capabilities', `none, in ${threads.length} threads`);
 }
 
-/** Whatever is open stays usable: a folder leads to all that is around it. */
-function descriptorLayer(channel: number): SandboxLayer {
-  const folders: string[] = [];
+interface OpenDescriptors {
+  readonly count: number;
+  readonly folders: readonly { readonly fd: number; readonly path: string }[];
+}
+
+function openDescriptors(channel: number): OpenDescriptors {
+  const folders: { fd: number; path: string }[] = [];
   let count = 0;
   for (const name of readdirSync('/proc/self/fd')) {
     const fd = Number(name);
     try {
       if (fd === channel) continue;
-      if (fstatSync(fd).isDirectory()) folders.push(`${fd} (${readlinkSync(`/proc/self/fd/${name}`)})`);
+      if (fstatSync(fd).isDirectory()) folders.push({ fd, path: readlinkSync(`/proc/self/fd/${name}`) });
       count++;
     } catch {
-      // That of the listing itself.
+      // That of the listing itself, which is closed by now.
     }
   }
-  // The listing is a folder too, and closed by now: its number is not open any more.
+  return { count, folders };
+}
+
+/** Whatever is open stays usable: a folder leads to all that is around it, unless it is the top of its own mount. */
+function descriptorLayer(calls: SystemCalls, { count, folders }: OpenDescriptors): SandboxLayer {
   if (folders.length === 0) return enforced('descriptors', `${count} are open, none of them a folder`);
-  return missing(
-    'descriptors',
-    `folders are open, and from them their surroundings: ${folders.join(', ').slice(0, 300)}`,
-  );
+  const named = (some: OpenDescriptors['folders']): string =>
+    some
+      .map(({ fd, path }) => `${fd} (${path})`)
+      .join(', ')
+      .slice(0, 300);
+  const status = calls.allocate(STATX_SIZE);
+  const leading = folders.filter(({ fd }) => !isTop(calls, fd, status));
+  if (leading.length === 0)
+    return enforced('descriptors', `${count} are open, and no folder leads out: ${named(folders)}`);
+  return missing('descriptors', `folders are open, and from them their surroundings: ${named(leading)}`);
+}
+
+/** Does `..` lead nowhere from it? */
+function isTop(calls: SystemCalls, fd: number, status: Memory): boolean {
+  const identity = (path: string): string | null => {
+    const found = calls.statx(fd, Buffer.from(`${path}\0`), AT_EMPTY_PATH, STATX_INO, status.address);
+    if (found < 0) return null;
+    // Inode number, and the device that it is of.
+    return `${status.view.getBigUint64(32, true)} ${status.view.getBigUint64(136, true)}`;
+  };
+  const own = identity('');
+  return own !== null && own === identity('..');
 }
 
 function emptyRoot(channel: SandboxChannel | null, introduction: SandboxIntroduction | null): SandboxLayer {

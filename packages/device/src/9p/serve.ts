@@ -29,6 +29,7 @@ export const served: ServedType = {
     }
     const readOnly = readFlag(values, 'read-only');
     return ok({
+      needs: { folders: [path] },
       describe: () => `${path} as ${name}${readOnly ? ', read-only' : ''}`,
       open(host) {
         // The guest says which permissions a new file has.

@@ -1,5 +1,5 @@
 /** `airlock device serve vsock`: streams between guest and host, as Unix sockets. */
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { fail, ok } from '@airlock/core/result.ts';
 import { readCount, readText } from '../option-value.ts';
 import type { ServedType } from '../serve-type.ts';
@@ -30,7 +30,7 @@ export const served: ServedType = {
     if (text === null) return fail('device-option-invalid', '--host PATH is needed');
     return ok({
       // The guest's calls are connections to sockets of the folder.
-      needs: { unixSockets: true, listens: [text] },
+      needs: { unixSockets: true, listens: [text], folders: [dirname(text)] },
       describe: () => `CID ${guestCid.value}, host side at ${text}`,
       open(host) {
         const side = openHybridHost(host.calls, host.reactor, resolve(host.folder, text));

@@ -8,6 +8,7 @@ import { Share } from '@airlock/device/9p/share.ts';
 import { openHybridHost } from '@airlock/device/vsock/hybrid-host.ts';
 import { createReactor } from '@airlock/transport/event-loop.ts';
 import { enterSandbox } from '@airlock/transport/sandbox.ts';
+import { O_CLOEXEC, O_RDONLY, STATX_SIZE } from '@airlock/transport/sys/directories.ts';
 import { loadSystemCalls } from '@airlock/transport/system-calls.ts';
 import { must } from './in-memory-driver.ts';
 import { encodeMessage, type Field } from './p9-client.ts';
@@ -33,6 +34,7 @@ function request(type: number, fields: readonly Field[]): { errno: number; body:
 const walk = (to: number, ...names: string[]) =>
   request(110, [['u32', 0], ['u32', to], ['u16', names.length], ...names.map((name): Field => ['text', name])]).errno;
 
+const status = calls.allocate(STATX_SIZE);
 const result: Record<string, unknown> = { entered };
 request(100, [
   ['u32', 65536],
@@ -91,5 +93,10 @@ result['out'] = request(12, [
 result['served port'] = host.connect(80, 1) !== null;
 result['other port'] = host.connect(81, 1) !== null;
 result['cwd'] = process.cwd();
+// What a process that was taken over would try: from every folder that is open, upwards.
+result['around'] = Array.from({ length: 64 }, (_, fd) => fd)
+  .filter((fd) => calls.statx(fd, Buffer.from('.\0'), 0, 1, status.address) >= 0)
+  .map((fd) => calls.openat(fd, Buffer.from('../../../../etc/passwd\0'), O_RDONLY | O_CLOEXEC, 0))
+  .map((found) => (found < 0 ? calls.errnoName(-found) : 'open'));
 writeSync(1, `${JSON.stringify(result)}\n`);
 process.exit(0);
