@@ -1,5 +1,5 @@
 # The commands of the house. Each installs what it needs first, quietly when nothing is missing.
-.PHONY: help setup setup-guests demo test test-unit bench lint format clean
+.PHONY: help setup setup-guests demo test test-full test-unit bench lint format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ demo: setup-guests ## the main job: a real Linux guest behind a policy, and the 
 
 test: setup-guests ## all tests, real guests included
 	@tools/node --test --test-reporter=spec "packages/*/test/**/*.test.ts" "test/**/*.test.ts"
+
+test-full: setup-guests ## also the guests that make test leaves out: every device on every kernel, long runs
+	@tools/node --test --test-reporter=spec "packages/*/test/**/*.test.ts" "packages/*/test/**/*.full.ts" "test/**/*.test.ts"
 
 test-unit: setup ## tests that need no guest
 	@AIRLOCK_NO_GUESTS=1 tools/node --test --test-reporter=spec "packages/*/test/**/*.test.ts" "test/**/*.test.ts"
