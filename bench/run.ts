@@ -1,6 +1,7 @@
 /**
- * `tools/node bench/run.ts [NAME…] [--json]`: every file of this folder that exports `bench`, or those named. Exits with 1
- * when the sides of a benchmark do not do the same, 2 for wrong use, 3 when something that a benchmark needs is missing.
+ * `tools/node bench/run.ts [NAME…] [--json]`: every file of this folder that exports `bench` or `benches`, or those
+ * named; `block` stands for all whose names begin with `block-`. Exits with 1 when the sides of a benchmark do not do the
+ * same, 2 for wrong use, 3 when something that a benchmark needs is missing.
  */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,10 +12,14 @@ async function readBenches(): Promise<Map<string, Bench>> {
   const benches = new Map<string, Bench>();
   for (const file of readdirSync(import.meta.dirname).sort()) {
     if (!file.endsWith('.ts') || file === 'run.ts') continue;
-    const module: { bench?: Bench } = await import(join(import.meta.dirname, file));
-    if (module.bench !== undefined) benches.set(module.bench.name, module.bench);
+    const module: { bench?: Bench; benches?: readonly Bench[] } = await import(join(import.meta.dirname, file));
+    for (const bench of [module.bench ?? [], module.benches ?? []].flat()) benches.set(bench.name, bench);
   }
   return benches;
+}
+
+function isNamed(name: string, by: string): boolean {
+  return name === by || name.startsWith(`${by}-`);
 }
 
 async function main(args: readonly string[]): Promise<number> {
@@ -26,14 +31,15 @@ async function main(args: readonly string[]): Promise<number> {
     return 2;
   }
   const benches = await readBenches();
-  const unknown = parsed.positionals.find((name) => !benches.has(name));
+  const names = [...benches.keys()];
+  const unknown = parsed.positionals.find((by) => !names.some((name) => isNamed(name, by)));
   if (unknown !== undefined) {
-    process.stderr.write(`bench: there is no ${unknown}; there are: ${[...benches.keys()].join(', ')}\n`);
+    process.stderr.write(`bench: there is no ${unknown}; there are: ${names.join(', ')}\n`);
     return 2;
   }
   let code = 0;
   for (const [name, bench] of benches) {
-    if (parsed.positionals.length > 0 && !parsed.positionals.includes(name)) continue;
+    if (parsed.positionals.length > 0 && !parsed.positionals.some((by) => isNamed(name, by))) continue;
     const progress = process.stderr.isTTY === true;
     if (progress) process.stderr.write(`${name} …`);
     const prepared = await bench.prepare().catch((error: unknown) => {

@@ -10,6 +10,8 @@ export interface Side {
    * itself returns the milliseconds that they took.
    */
   run(times: number): void | Promise<void> | Promise<number>;
+  /** What else the last run measured: a column each, by its title. The medians of the turns are shown. */
+  more?(): Readonly<Record<string, number>>;
 }
 
 export interface Bench {
@@ -49,6 +51,8 @@ export interface Row {
   readonly greatest: number;
   /** For ours: how many times better than each peer, in the order of the peers. */
   readonly ratios: readonly number[];
+  /** What else the side measured, by its title: medians. */
+  readonly more: Readonly<Record<string, number>>;
 }
 
 export interface Report {
@@ -66,19 +70,21 @@ interface Racer {
   times: number;
   /** Milliseconds an operation, one a turn. */
   readonly taken: number[];
+  readonly more: Readonly<Record<string, number>>[];
 }
 
 export async function measure(bench: Bench, prepared: Prepared): Promise<Report> {
   const turns = bench.turns ?? 9;
   const length = bench.turnLength ?? 200;
-  const racers = [...prepared.ours, ...prepared.peers].map((side): Racer => ({ side, times: 1, taken: [] }));
+  const racers = [...prepared.ours, ...prepared.peers].map((side): Racer => ({ side, times: 1, taken: [], more: [] }));
   if (length > 0) for (const racer of racers) racer.times = await timesFor(racer.side, length);
   for (let turn = 0; turn < turns; turn++) {
-    for (const { side, times, taken } of racers) {
+    for (const { side, times, taken, more } of racers) {
       taken.push((await clock(side, times)) / times / prepared.operations);
+      if (side.more !== undefined) more.push(side.more());
     }
   }
-  const rows = racers.map(({ side, taken }): Row => {
+  const rows = racers.map(({ side, taken, more }): Row => {
     const sorted = [...taken].sort((a, b) => a - b).map((each) => (bench.show === 'rate' ? 1000 / each : each));
     const [first, last] = [sorted[0] ?? 0, sorted[sorted.length - 1] ?? 0];
     return {
@@ -88,6 +94,9 @@ export async function measure(bench: Bench, prepared: Prepared): Promise<Report>
       least: Math.min(first, last),
       greatest: Math.max(first, last),
       ratios: [],
+      more: Object.fromEntries(
+        Object.keys(more[0] ?? {}).map((title) => [title, median(more.map((one) => one[title]))]),
+      ),
     };
   });
   const peers = rows.filter((row) => !row.ours);
@@ -99,6 +108,11 @@ export async function measure(bench: Bench, prepared: Prepared): Promise<Report>
       row.ours ? { ...row, ratios: peers.map((peer) => better(row.median, peer.median)) } : row,
     ),
   };
+}
+
+function median(values: readonly (number | undefined)[]): number {
+  const sorted = values.filter((value) => value !== undefined).sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)] ?? 0;
 }
 
 /** Warms the side up, and finds how often it must run to fill a turn. */
@@ -121,12 +135,14 @@ async function clock(side: Side, times: number): Promise<number> {
 /** An aligned table: a line for each side, a column of ratios for each peer. */
 export function formatReport(report: Report): string {
   const unit = report.show === 'rate' ? `${report.unit}/s` : `ms/${report.unit.replace(/s$/, '')}`;
-  const head = ['', unit, 'least', 'greatest', ...report.peers.map((peer) => `× ${peer}`)];
+  const titles = Object.keys(report.rows[0]?.more ?? {});
+  const head = ['', unit, 'least', 'greatest', ...titles, ...report.peers.map((peer) => `× ${peer}`)];
   const body = report.rows.map((row) => [
     row.name,
     amount(row.median),
     amount(row.least),
     amount(row.greatest),
+    ...titles.map((title) => amount(row.more[title] ?? 0)),
     ...row.ratios.map((ratio) => ratio.toFixed(ratio < 10 ? 2 : 0)),
   ]);
   const widths = head.map((title, i) =>
