@@ -189,6 +189,7 @@ function contradictionIn(
     !psk
   )
     return 'capabilities of sessions without KEY_EX_CAP and PSK_CAP';
+  if (version === '1.1' && has('MUT_AUTH') && !has('ENCAP')) return 'MUT_AUTH_CAP without ENCAP_CAP';
   if (has('HANDSHAKE_IN_THE_CLEAR') && !has('KEY_EX')) return 'HANDSHAKE_IN_THE_CLEAR_CAP without KEY_EX_CAP';
   if (has('CERT', 'PUB_KEY_ID')) return 'CERT_CAP and PUB_KEY_ID_CAP exclude each other';
   if (side === 'responder') {

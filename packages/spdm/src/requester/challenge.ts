@@ -42,7 +42,7 @@ export interface Authentication {
 export interface ChallengeOptions {
   /** `none` when not given; others need a responder with measurements. */
   readonly summary?: SummaryName;
-  /** Random when not given. */
+  /** 32 bytes; random when not given. */
   readonly nonce?: Uint8Array;
 }
 
@@ -63,6 +63,8 @@ export function* challenge(
   if (suite === undefined || peer === undefined) return fail('state-wrong', `no trusted key of slot ${slot} for this`);
   if (summary !== 'none' && needed.value.measurementHash === null)
     return fail('capability-missing', 'a summary of measurements, which the responder has not');
+  if (nonce.length !== NONCE_SIZE)
+    return fail('state-wrong', `a nonce of ${nonce.length} bytes, ${NONCE_SIZE} are needed`);
   const { context, transcripts, crypto } = connection;
   const requesterContext = crypto.random(REQUESTER_CONTEXT_SIZE);
   const request = encodeChallenge(context, { slot, summary, nonce, context: requesterContext });

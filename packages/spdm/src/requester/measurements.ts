@@ -29,7 +29,7 @@ export interface MeasurementsOptions {
   readonly raw?: boolean;
   /** Measured anew (1.3). */
   readonly fresh?: boolean;
-  /** Random when not given. */
+  /** 32 bytes; random when not given. */
   readonly nonce?: Uint8Array;
   readonly session?: Session;
 }
@@ -53,7 +53,8 @@ export interface MeasurementReport {
 }
 
 /**
- * Codes: `measurements-invalid`, `signature-wrong`, `slot-mismatch`, `context-mismatch`, `capability-missing`,
+ * At 1.1 a signature covers the measurements alone, not what was agreed before them: only a `challenge` or a session
+ * vouches for that. Codes: `measurements-invalid`, `signature-wrong`, `slot-mismatch`, `context-mismatch`, `capability-missing`,
  * `state-wrong`, `message-*`, `peer-*` and those of records.
  */
 export function* getMeasurements(connection: Connection, options: MeasurementsOptions): Procedure<MeasurementReport> {
@@ -92,6 +93,8 @@ function* ask(
   if (slot !== undefined && (suite === undefined || peer === undefined))
     return fail('state-wrong', `no trusted key of slot ${slot} for this`);
   const nonce = slot === undefined ? null : (options.nonce ?? crypto.random(NONCE_SIZE));
+  if (nonce !== null && nonce.length !== NONCE_SIZE)
+    return fail('state-wrong', `a nonce of ${nonce.length} bytes, ${NONCE_SIZE} are needed`);
   const requesterContext = crypto.random(REQUESTER_CONTEXT_SIZE);
   const request = encodeGetMeasurements(context, {
     operation,

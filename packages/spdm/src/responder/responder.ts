@@ -86,14 +86,8 @@ export class Responder {
   private respond(message: Uint8Array, session: ResponderSession | null): Uint8Array {
     const code = message[1] ?? 0;
     const answer = message.length < 4 ? refuse('InvalidRequest') : this.dispatch(code, message, session);
-    if (answer.kind === 'error') return encodeError(this.errorVersion(), answer.code, answer.data);
+    if (answer.kind === 'error') return encodeError(this.state.spoken, answer.code, answer.data);
     return code === REQUEST.CHUNK_GET || code === REQUEST.CHUNK_SEND ? answer.bytes : this.fit(answer.bytes, session);
-  }
-
-  /** Null, which is 1.0, while no version is agreed on. */
-  private errorVersion() {
-    const { phase, version } = this.state;
-    return phase === 'none' || phase === 'version' ? null : version;
   }
 
   /** An answer, or the announcement that it comes in chunks, or the regret that it cannot. */

@@ -46,6 +46,7 @@ export function answerGetCapabilities(state: ResponderState, bytes: Uint8Array):
   const version = versionOfByte(bytes[0] ?? 0);
   if (version === undefined || !options.algorithms.versions.includes(version)) return refuse('VersionMismatch');
   state.context = initialContext(version, options.binding.padding);
+  state.spoken = version;
   const decoded = decodeGetCapabilities(bytes, state.context);
   if (!decoded.ok) return refuse('InvalidRequest');
   const flags = responderFlags(options, version);

@@ -128,6 +128,8 @@ export class ResponderState {
   readonly transcripts = new Transcripts();
   readonly sessions = new Map<number, ResponderSession>();
   phase: 'none' | 'version' | 'capabilities' | 'negotiated' = 'none';
+  /** The version that the requester chose; null before, when errors are of 1.0. */
+  spoken: SpdmVersion | null = null;
   peer: Capabilities | null = null;
   own: Capabilities;
   context: MessageContext;
@@ -162,6 +164,7 @@ export class ResponderState {
     this.sessions.clear();
     this.transcripts.reset();
     this.phase = 'none';
+    this.spoken = null;
     this.peer = null;
     this.negotiated = null;
     this.incoming = null;
