@@ -207,13 +207,18 @@ async function itemsOf(context: Context, option: string, path: string) {
 async function readReferenceFile(context: Context, path: string): Promise<ReferenceSet> {
   const bytes = await readUserFile(context, '--reference', path);
   const name = printable(path);
-  const { node, problems } = readYaml(new TextDecoder().decode(bytes), name);
-  const [problem] = problems;
-  if (problem !== undefined) throw new UsageError(`--reference ${formatProblem(problem)}`);
-  const plain = node === undefined ? ok(null) : plainOf(node);
+  const plain = readPlainYaml(new TextDecoder().decode(bytes), name);
   const references = plain.ok ? readReferences(plain.value, name) : plain;
   if (!references.ok) throw new UsageError(`--reference ${formatProblem(references.error)}`);
   return references.value;
+}
+
+/** YAML, or JSON, as plain values. Codes: `yaml-*`, `reference-values-invalid` (a key that stands twice). */
+export function readPlainYaml(text: string, name: string): Result<unknown> {
+  const { node, problems } = readYaml(text, name);
+  const [problem] = problems;
+  if (problem !== undefined) return { ok: false, error: problem };
+  return node === undefined ? ok(null) : plainOf(node);
 }
 
 /** A key that stands twice would hide one of two values. */

@@ -34,6 +34,7 @@ const verbs: Readonly<Record<string, () => Promise<{ readonly verb: Verb }>>> = 
   'device bench': () => import('./verb/device-bench.ts'),
   'device attest': () => import('./verb/device-attest.ts'),
   'device evidence verify': () => import('./verb/device-evidence-verify.ts'),
+  'spdm respond': () => import('./verb/spdm-respond.ts'),
   'lab up': () => import('./verb/lab-up.ts'),
 };
 

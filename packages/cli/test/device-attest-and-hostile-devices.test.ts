@@ -1,0 +1,219 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { LIES, type Lie } from '@airlock/spdm/profile/hostile.ts';
+import { run } from '../src/main.ts';
+import type { Context } from '../src/verb.ts';
+import { fakeContext } from './fake-context.ts';
+
+const NAME = 'Vendor=1b36:Device=0010:CC=010802:REV=02:SSVID=1af4:SSID=1100';
+
+interface Served {
+  readonly place: string;
+  readonly folder: string;
+  readonly log: () => string;
+  end(): Promise<number>;
+}
+
+/** `airlock spdm respond` with a profile, in this process; its maker's root lies in root.pem of its folder. */
+async function respond(t: TestContext, profile: Record<string, unknown>, form = 'tcp'): Promise<Served> {
+  const folder = mkdtempSync(join(tmpdir(), 'airlock-attest-'));
+  writeFileSync(join(folder, 'profile.json'), JSON.stringify({ version: 1, ...profile }));
+  const stop = new AbortController();
+  let said = '';
+  let listening: (place: string) => void = () => undefined;
+  const place = new Promise<string>((resolve) => {
+    listening = resolve;
+  });
+  const context: Context = fakeContext({
+    cwd: folder,
+    signal: stop.signal,
+    stdout: (text) => {
+      said += text;
+      const found = /"at":"(tcp:[^"]+)"/.exec(said)?.[1];
+      if (found !== undefined) listening(found);
+    },
+  });
+  const files = ['--write-root', 'root.pem', '--write-crl', 'crl.pem'];
+  const args = ['--tcp', '127.0.0.1:0', '--transport', form, '--profile', 'profile.json', '--json', ...files];
+  const code = run(context, ['spdm', 'respond', ...args]);
+  const end = async (): Promise<number> => {
+    stop.abort();
+    const result = await code;
+    rmSync(folder, { recursive: true, force: true });
+    return result;
+  };
+  t.after(end);
+  return { place: await place, folder, log: () => said, end };
+}
+
+async function attest({ place, folder }: Served, ...more: readonly string[]) {
+  const context = fakeContext({ cwd: folder });
+  const roots = ['--roots', 'root.pem', '--crl', 'crl.pem', '--function', NAME];
+  const code = await run(context, ['device', 'attest', place, ...roots, ...more]);
+  return { code, out: context.out(), err: context.err() };
+}
+
+interface Told {
+  readonly verdict: string;
+  readonly tier: string;
+  readonly nonce: string;
+  readonly appraisals: readonly { readonly checks: readonly { readonly id: string; readonly status: string }[] }[];
+}
+
+const failed = (out: string) => {
+  const told = JSON.parse(out) as Told;
+  const ids = (told.appraisals[0]?.checks ?? []).filter(({ status }) => status === 'failed').map(({ id }) => id);
+  return [...new Set(ids)].sort();
+};
+
+for (const form of ['tcp', 'emulator-doe', 'emulator-mctp', 'emulator-tcp'])
+  test(`an honest device over ${form} is attested, and its evidence judged again without it`, async (t) => {
+    const served = await respond(t, { name: NAME }, form);
+    const { code, out, err } = await attest(served, '--json', '--save', 'evidence.json', '--transport', form);
+    assert.equal(code, 0, err);
+    const told = JSON.parse(out) as Told;
+    assert.equal(told.tier, 'attested');
+    const again = fakeContext({ cwd: served.folder });
+    const files = ['--roots', 'root.pem', '--function', NAME, '--nonce', told.nonce];
+    assert.equal(await run(again, ['device', 'evidence', 'verify', 'evidence.json', ...files]), 0, again.err());
+    assert.match(again.out(), /^ACCEPTED/);
+    const stale = fakeContext({ cwd: served.folder });
+    const old = ['--roots', 'root.pem', '--nonce', '00'.repeat(32)];
+    assert.equal(await run(stale, ['device', 'evidence', 'verify', 'evidence.json', ...old]), 1);
+    assert.match(stale.out(), /freshness\.nonce/);
+    const text = readFileSync(join(served.folder, 'evidence.json'), 'utf8');
+    const piped = fakeContext({ cwd: served.folder, stdin: text });
+    assert.equal(await run(piped, ['device', 'evidence', 'verify', '-', '--roots', 'root.pem']), 0, piped.err());
+    assert.match(piped.out(), /claimed: nobody knows when/);
+    assert.equal(await served.end(), 0);
+  });
+
+/** What each lie comes to: failed checks, or the code that it is refused with. */
+const OUTCOME: Readonly<Record<Lie, readonly string[] | RegExp>> = {
+  'wrong-root': ['chain.root'],
+  expired: ['chain.validity'],
+  revoked: ['chain.revocation'],
+  'other-device': ['cma.function'],
+  'wrong-measurement': ['measurement.value'],
+  'replayed-signature': /signature-wrong|context-mismatch/,
+  'stale-nonce': /signature-wrong/,
+  'version-downgrade': /signature-wrong/,
+  'algorithm-downgrade': /signature-wrong/,
+  truncated: /message-malformed/,
+  oversized: /message-|tcp-message-too-large|link-closed/,
+  'endless-busy': /peer-busy/,
+  mute: /link-timeout/,
+};
+
+for (const lie of LIES)
+  test(`a device with ${lie} is refused, for that reason`, async (t) => {
+    const served = await respond(t, { name: NAME, hostile: lie });
+    const reference = { version: 1, unlisted: 'note', measurements: [{ index: 16, raw: '0100000000000000' }] };
+    writeFileSync(join(served.folder, 'reference.json'), JSON.stringify(reference));
+    // What was signed first can only be shown again.
+    if (lie === 'replayed-signature') assert.equal((await attest(served)).code, 0);
+    const { code, out, err } = await attest(served, '--json', '--reference', 'reference.json');
+    const expected = OUTCOME[lie];
+    if (expected instanceof RegExp) {
+      assert.match(err, expected);
+      assert.equal(out, '');
+      assert.equal(code, lie === 'mute' ? 3 : 1);
+    } else {
+      assert.deepEqual(failed(out), expected);
+      assert.equal(code, 1);
+    }
+    await served.end();
+  });
+
+test('a relay to a genuine device elsewhere is attested, and told that this binds nothing', async (t) => {
+  const genuine = await respond(t, { name: NAME });
+  const relay = await respond(t, { relay: genuine.place });
+  const { code, out } = await attest({ ...genuine, place: relay.place });
+  assert.equal(code, 0, out);
+  assert.match(out, /Not bound: what answered may be elsewhere/);
+  assert.match(relay.log(), /CHALLENGE_AUTH/);
+  await relay.end();
+  await genuine.end();
+});
+
+test('without a root nobody vouches for it', async (t) => {
+  const served = await respond(t, {});
+  const context = fakeContext({ cwd: served.folder });
+  assert.equal(await run(context, ['device', 'attest', served.place]), 1);
+  assert.match(context.out(), /no root was given/);
+  await served.end();
+});
+
+test('a nonce of our own, values in place of digests, and a check that is allowed to fail', async (t) => {
+  const served = await respond(t, {});
+  const nonce = 'ab'.repeat(32);
+  const { code, out, err } = await attest(served, '--json', '--nonce', nonce, '--raw', '--allow', 'cma.name');
+  assert.equal(code, 0, err);
+  assert.equal((JSON.parse(out) as Told).nonce, nonce);
+  assert.match(out, new RegExp(Buffer.from('Airlock made-up ROM').toString('hex')));
+  await served.end();
+});
+
+test('wrong use exits with 2 and says what is wrong', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'airlock-attest-'));
+  writeFileSync(join(folder, 'text'), 'text');
+  writeFileSync(join(folder, 'profile.yaml'), 'version: 1\nhostil: mute\n');
+  writeFileSync(join(folder, 'twice.yaml'), 'version: 1\nmeasurements: []\nmeasurements: []\n');
+  const wrong: readonly (readonly [readonly string[], RegExp])[] = [
+    [['device', 'attest'], /which device/],
+    [['device', 'attest', 'a', 'b'], /one device/],
+    [['device', 'attest', 'udp://x:1'], /tcp:\/\/HOST:PORT/],
+    [['device', 'attest', 'tcp://x:0'], /tcp:\/\/HOST:PORT/],
+    [['device', 'attest', 'tcp://x:99999'], /tcp:\/\/HOST:PORT/],
+    [['device', 'attest', 'tcp://127.0.0.1:1', '--transport', 'udp'], /--transport/],
+    [['device', 'attest', 'tcp://127.0.0.1:1', '--slot', '8'], /--slot/],
+    [['device', 'attest', 'tcp://127.0.0.1:1', '--nonce', 'abc'], /--nonce/],
+    [['device', 'attest', 'tcp://127.0.0.1:1', '--nonce', 'ab'], /32 bytes/],
+    [['device', 'attest', 'tcp://127.0.0.1:1', '--as-of', 'now'], /--as-of/],
+    [['device', 'attest', 'tcp://127.0.0.1:1', '--function', 'x'], /--function/],
+    [['device', 'attest', 'tcp://127.0.0.1:1', '--roots', 'nothing'], /no such file/],
+    [['device', 'attest', 'tcp://127.0.0.1:1', '--roots', 'text'], /no certificate/],
+    [['device', 'attest', 'tcp://127.0.0.1:1', '--crl', 'text'], /no revocation list/],
+    [['device', 'attest', 'tcp://127.0.0.1:1', '--reference', 'text'], /a map is needed/],
+    [['device', 'attest', 'tcp://127.0.0.1:1', '--reference', 'twice.yaml'], /twice|duplicate/],
+    [['device', 'attest', 'tcp://127.0.0.1:1', '--allow', 'chain.root'], /proves nothing/],
+    [['device', 'attest', 'tcp://127.0.0.1:1', '--allow', 'cma.nam'], /did you mean cma\.name/],
+    [['device', 'attest', 'x', '--transport', 'tcp'], /for sockets/],
+    [['device', 'evidence', 'verify'], /which FILE/],
+    [['device', 'evidence', 'verify', 'nothing'], /no such file/],
+    [['spdm', 'respond'], /--tcp HOST:PORT or --socket/],
+    [['spdm', 'respond', '--tcp', 'x'], /HOST:PORT/],
+    [['spdm', 'respond', '--tcp', 'x:1', '--socket', 'y'], /not both/],
+    [['spdm', 'respond', '--tcp', 'x:1', '--transport', 'z'], /--transport/],
+    [['spdm', 'respond', '--tcp', 'x:1', '--profile', 'nothing'], /no such file/],
+    [['spdm', 'respond', '--tcp', 'x:1', '--profile', 'profile.yaml'], /unknown key hostil/],
+    [['spdm', 'respond', '--tcp', 'x:1', 'more'], /no arguments/],
+  ];
+  for (const [args, said] of wrong) {
+    const context = fakeContext({ cwd: folder });
+    assert.equal(await run(context, args), 2, `${args.join(' ')}: ${context.out()}`);
+    assert.match(context.err(), said, args.join(' '));
+  }
+  rmSync(folder, { recursive: true, force: true });
+});
+
+test('nobody there is the environment’s fault, evidence that is none is a finding', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'airlock-attest-'));
+  writeFileSync(join(folder, 'text.json'), '{"format":"other"}');
+  const nobody = fakeContext({ cwd: folder });
+  assert.equal(await run(nobody, ['device', 'attest', 'tcp://127.0.0.1:1']), 3);
+  assert.match(nobody.err(), /link-refused/);
+  const none = fakeContext({ cwd: folder });
+  assert.equal(await run(none, ['device', 'evidence', 'verify', 'text.json']), 1);
+  assert.match(none.err(), /device-evidence-invalid/);
+  const taken = await respond(t, {});
+  const port = taken.place.replace('tcp://', '');
+  const second = fakeContext({ cwd: folder });
+  assert.equal(await run(second, ['spdm', 'respond', '--tcp', port]), 3);
+  assert.match(second.err(), /EADDRINUSE/);
+  await taken.end();
+  rmSync(folder, { recursive: true, force: true });
+});
