@@ -29,7 +29,7 @@ const MOUNT_FOLDERS = [
   ...[
     'sh',
     '-c',
-    'n=$1; shift; while [ "$n" -gt 0 ]; do mount --rbind -- "$1" "$1"; shift; n=$((n - 1)); done; exec "$@"',
+    'n=$1; shift; while [ "$n" -gt 0 ]; do mount --rbind -- "$1" "$1" 2>/dev/null; shift; n=$((n - 1)); done; exec "$@"',
   ],
   'sh',
 ];

@@ -12,9 +12,13 @@ const TAG = /^[\x21-\x7e]{1,255}$/;
 export const served: ServedType = {
   summary: 'a folder of this machine, and nothing outside of it',
   options: {
-    share: { type: 'string', value: 'FOLDER', help: 'the folder; needed' },
+    share: {
+      type: 'string',
+      value: 'FOLDER',
+      help: 'needed; within the sandbox files of the user who serves it are root’s in the guest, all others nobody’s',
+    },
     tag: { type: 'string', value: 'NAME', help: 'what the guest mounts it by; default share' },
-    'read-only': { type: 'boolean', help: 'refuse every change' },
+    'read-only': { type: 'boolean', help: 'refuse every change (EROFS)' },
   },
   prepare(values) {
     const folder = readText(values, 'share');
