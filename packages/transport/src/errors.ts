@@ -62,6 +62,7 @@ export const VHOST_USER_ERRORS = {
   'vhost-user-no-queue': 'A message names a queue that the device does not have.',
   'vhost-user-order': 'A message came at a time when it must not: a queue runs, or something is not known yet.',
   'vhost-user-inflight-invalid': 'The record of requests in flight does not fit the queues, or contradicts itself.',
+  'vhost-user-too-many-problems': 'A front-end gets so much wrong that no more of it is told.',
   'vhost-user-kick-broken':
     'The descriptor by which the driver wakes a queue failed; the queue is looked at at intervals.',
   'vhost-user-reply-late': 'The back-end did not answer in time; it is not asked again.',

@@ -67,6 +67,10 @@ export function serveVhostUser(options: BackEndOptions, listener: UnixListener):
   };
 }
 
+const TOO_MANY: Problem = {
+  code: 'vhost-user-too-many-problems',
+  message: 'more problems of this connection are not told',
+};
 const LEAVING: Problem = { code: 'vhost-user-closed', message: 'this back-end ends' };
 
 /** Serves one front-end that is connected already: `fd`, a non-blocking stream socket, is taken over. */
@@ -84,8 +88,16 @@ export function serveConnection(options: BackEndOptions, fd: number, ended: () =
   };
 }
 
+/** Problems of one connection that are told; a front-end must not fill somebody's log. */
+const PROBLEMS_TOLD = 100;
+
 function openSession(options: BackEndOptions, fd: number, ended: () => void): Session {
   const { calls, reactor, device, report } = options;
+  let told = 0;
+  const tell = (problem: Problem): void => {
+    if (told++ < PROBLEMS_TOLD) report({ kind: 'problem', problem });
+    else if (told === PROBLEMS_TOLD + 1) report({ kind: 'problem', problem: TOO_MANY });
+  };
   report({ kind: 'connected' });
   return new Session(
     {
@@ -93,7 +105,7 @@ function openSession(options: BackEndOptions, fd: number, ended: () => void): Se
       reactor,
       device,
       unsealedMemory: options.unsealedMemory ?? false,
-      report: (problem) => report({ kind: 'problem', problem }),
+      report: tell,
       ended: (why) => {
         report({ kind: 'disconnected', why });
         ended();

@@ -11,17 +11,12 @@ import type { SizeClass } from '@airlock/virtio/memory/bounce-pool.ts';
 import { ringFeatures } from '@airlock/virtio/ring/create.ts';
 import type { SystemCalls } from '../system-calls.ts';
 import { BackEndRequests } from './back-end-requests.ts';
-import { Caller, type CallerOptions } from './caller.ts';
+import type { Caller, CallerOptions } from './caller.ts';
 import { createDriverMemory, DRIVER_BASE, DRIVER_USER_BASE, type DriverMemory } from './driver-memory.ts';
 import { DriverQueues } from './driver-queues.ts';
+import { type Met, meet, type Offer } from './greeting.ts';
 import { type InflightArea, IOTLB_UPDATE, type IotlbEntry } from './payload.ts';
-import {
-  hasProtocolFeature,
-  LOG_ALL_BIT,
-  PROTOCOL_FEATURES_BIT,
-  type ProtocolFeature,
-  protocolFeatureSet,
-} from './protocol.ts';
+import { hasProtocolFeature, LOG_ALL_BIT, PROTOCOL_FEATURES_BIT, type ProtocolFeature } from './protocol.ts';
 import { pollWait, type Wait } from './wait.ts';
 
 export interface FrontEndOptions {
@@ -35,16 +30,6 @@ export interface FrontEndOptions {
   readonly without?: readonly ProtocolFeature[];
 }
 
-/** What a back-end says that it is. */
-export interface Offer {
-  readonly features: Features;
-  /** Protocol features; 0 where it knows none. */
-  readonly protocol: number;
-  /** By MQ; null where the back-end does not say. */
-  readonly queues: number | null;
-  readonly memorySlots: number | null;
-}
-
 export interface SetUp {
   readonly queues: number;
   readonly size: number;
@@ -53,16 +38,6 @@ export interface SetUp {
   readonly indirectLimit?: number;
 }
 
-const USED: readonly ProtocolFeature[] = [
-  'MQ',
-  'REPLY_ACK',
-  'BACKEND_REQ',
-  'CONFIG',
-  'INFLIGHT_SHMFD',
-  'RESET_DEVICE',
-  'CONFIGURE_MEM_SLOTS',
-  'STATUS',
-];
 const NOT_THE_DRIVERS: Features = featureSet([PROTOCOL_FEATURES_BIT, LOG_ALL_BIT]);
 const VERSION_1: Features = featureSet([32]);
 const ACCESS_PLATFORM = 33;
@@ -73,9 +48,7 @@ const DRIVER = 2;
 const DRIVER_OK = 4;
 const FEATURES_OK = 8;
 
-/** No device of ours has as many queues, or as much to write down. */
-const QUEUES_LIMIT = 1025;
-const SLOTS_LIMIT = 2 ** 32;
+/** No record of requests in flight is larger. */
 const INFLIGHT_LIMIT = 2 ** 28;
 
 export class FrontEnd {
@@ -384,54 +357,4 @@ export class FrontEnd {
     if (this.inflight !== null) this.calls.close(this.inflight.fd);
     this.inflight = null;
   }
-}
-
-interface Met {
-  readonly caller: Caller;
-  readonly offer: Offer;
-  readonly agreed: number;
-}
-
-/** Connects, learns what is offered, agrees on protocol features. */
-function meet(path: string, options: CallerOptions, without: readonly ProtocolFeature[]): Result<Met> {
-  const connected = Caller.connect(options, path);
-  if (!connected.ok) return connected;
-  const caller = connected.value;
-  const met = greet(caller, without);
-  if (!met.ok) caller.close();
-  return met;
-}
-
-function greet(caller: Caller, without: readonly ProtocolFeature[]): Result<Met> {
-  const words = caller.askWords('GET_FEATURES');
-  if (!words.ok) return words;
-  const features: Features = [words.value[0], words.value[1], 0, 0];
-  const plain = { features, protocol: 0, queues: null, memorySlots: null };
-  if (!hasFeature(features, PROTOCOL_FEATURES_BIT)) {
-    const owned = caller.tell('SET_OWNER');
-    return owned.ok ? ok({ caller, offer: plain, agreed: 0 }) : owned;
-  }
-  const offered = caller.askWords('GET_PROTOCOL_FEATURES');
-  if (!offered.ok) return offered;
-  const protocol = offered.value[0];
-  const wanted = protocolFeatureSet(USED.filter((name) => !without.includes(name)));
-  const agreed = (protocol & wanted) >>> 0;
-  const told = caller.tell('SET_PROTOCOL_FEATURES', { form: 'u64', words: [agreed, 0] });
-  if (!told.ok) return told;
-  caller.acknowledged = hasProtocolFeature(agreed, 'REPLY_ACK');
-  const owned = caller.tell('SET_OWNER');
-  if (!owned.ok) return owned;
-  let queues: number | null = null;
-  if (hasProtocolFeature(agreed, 'MQ')) {
-    const asked = caller.askNumber('GET_QUEUE_NUM', QUEUES_LIMIT);
-    if (!asked.ok) return asked;
-    queues = asked.value;
-  }
-  let memorySlots: number | null = null;
-  if (hasProtocolFeature(agreed, 'CONFIGURE_MEM_SLOTS')) {
-    const asked = caller.askNumber('GET_MAX_MEM_SLOTS', SLOTS_LIMIT);
-    if (!asked.ok) return asked;
-    memorySlots = asked.value;
-  }
-  return ok({ caller, offer: { features, protocol, queues, memorySlots }, agreed });
 }

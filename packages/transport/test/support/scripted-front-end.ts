@@ -214,6 +214,23 @@ export class ScriptedFrontEnd {
     }
   }
 
+  /** The IOTLB misses that have arrived on the back-end's own channel. */
+  readMisses(near: number): { readonly address: number; readonly access: number }[] {
+    const misses: { address: number; access: number }[] = [];
+    for (;;) {
+      const bytes = new Uint8Array(HEADER_SIZE + 32);
+      if (must(receive(systemCalls, near, bytes, 8)).length !== bytes.length) return misses;
+      const view = new DataView(bytes.buffer);
+      assert.equal(view.getUint32(0, true), 1);
+      assert.equal(view.getUint8(HEADER_SIZE + 25), 1);
+      const high = view.getUint32(HEADER_SIZE + 4, true);
+      misses.push({
+        address: high * 2 ** 32 + view.getUint32(HEADER_SIZE, true),
+        access: view.getUint8(HEADER_SIZE + 24),
+      });
+    }
+  }
+
   /** The other side of the connection sees the end of the stream. */
   hangUp(): void {
     systemCalls.close(this.fd);
