@@ -81,7 +81,10 @@ function endOf(child: ChildProcess): Promise<Problem | null> {
 }
 
 function died(how: string): Problem {
-  const hint = how === 'SIGBUS' ? 'the front-end shrank its memory while it was in use' : undefined;
+  const hint =
+    how === 'SIGBUS'
+      ? 'memory went away while it was in use: that of the front-end, or with --map the file'
+      : undefined;
   return {
     code: 'device-process-died',
     message: `the device process: ${how}`,

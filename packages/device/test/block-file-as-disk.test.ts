@@ -20,6 +20,7 @@ after(() => {
 const ways = [
   { name: 'page cache, ring', direct: false, ring: true },
   { name: 'page cache, no ring', direct: false, ring: false },
+  { name: 'page cache, ring, map', direct: false, ring: true, map: true },
   { name: 'direct, ring', direct: true, ring: true },
   { name: 'direct, no ring', direct: true, ring: false },
 ] as const;
@@ -30,10 +31,10 @@ function pieces(start: number, length: number, cuts: readonly number[]): [number
   return places.slice(1).map((end, i) => [start + (places[i] ?? 0), end - (places[i] ?? 0)]);
 }
 
-for (const { name, direct, ring } of ways) {
+for (const { name, ...way } of ways) {
   test(`what was written is read, in any pieces at any addresses (${name})`, () => {
     const file = folder.image('any.img', SIZE);
-    const { disk, end } = openTestDisk(file, { direct, ring });
+    const { disk, end } = openTestDisk(file, way);
     const model = new Uint8Array(SIZE);
     const { bytes } = memory.region;
     fc.assert(
@@ -48,7 +49,7 @@ for (const { name, direct, ring } of ways) {
         (sector, sectors, cuts, shift, alone, durable, seed) => {
           const position = sector * 512;
           const length = Math.min(sectors * 512, SIZE - position);
-          disk.alone = alone;
+          disk.expect(alone ? 1 : 2);
           const whole = pieces(65536 + shift, length, cuts);
           for (let i = 0; i < length; i++) bytes[65536 + shift + i] = (i * 31 + seed) & 0xff;
           const out = memory.chain([[0, 16], ...whole], [[32, 1]]);
@@ -81,7 +82,7 @@ for (const { name, direct, ring } of ways) {
   });
 
   test(`more pieces than one system call takes are gone through in steps (${name})`, () => {
-    const { disk, end } = openTestDisk(folder.image('pieces.img', SIZE), { direct, ring });
+    const { disk, end } = openTestDisk(folder.image('pieces.img', SIZE), way);
     const { bytes } = memory.region;
     const length = 2048 * 64;
     bytes.fill(0, 0, 2 ** 20);
@@ -106,7 +107,7 @@ for (const { name, direct, ring } of ways) {
   test(`zeros and holes are zeros (${name})`, () => {
     const file = folder.image('zeros.img', SIZE);
     writeFileSync(file, new Uint8Array(SIZE).fill(7));
-    const { disk, end } = openTestDisk(file, { direct, ring });
+    const { disk, end } = openTestDisk(file, way);
     const allOf = (begin: (position: number, length: number) => number, from: number, length: number) => {
       for (let done = 0; done < length; ) {
         const moved = end(begin(from + done, length - done));
@@ -127,7 +128,7 @@ for (const { name, direct, ring } of ways) {
 
   test(`a file that shrinks ends a read early, and harms nobody (${name})`, () => {
     const file = folder.image('shrinks.img', SIZE);
-    const { disk, end } = openTestDisk(file, { direct, ring });
+    const { disk, end } = openTestDisk(file, way);
     truncateSync(file, 4096);
     const into = memory.chain(
       [[0, 16]],
@@ -142,6 +143,39 @@ for (const { name, direct, ring } of ways) {
     disk.close();
   });
 }
+
+test('what was read lately comes from the map, as it is now, and never from behind the end of the file', () => {
+  const faulty = faultySystemCalls(systemCalls);
+  const file = folder.image('mapped.img', SIZE);
+  const { disk, end } = openTestDisk(file, { map: true }, faulty.calls);
+  const { bytes } = memory.region;
+  const into = memory.chain([[0, 16]], [[65536, 4096]]);
+  const out = memory.chain(
+    [
+      [0, 16],
+      [131072, 4096],
+    ],
+    [],
+  );
+  const read = (position: number): number => {
+    disk.expect(1);
+    return end(disk.read(0, into, 0, 4096, position));
+  };
+  bytes.fill(1, 131072, 131072 + 4096);
+  for (let i = 0; i < 3; i++) assert.equal(read(8192), 4096);
+  assert.equal(faulty.count('copy'), 2);
+  assert.equal(end(disk.write(0, out, 16, 4096, 8192, false)), 4096);
+  assert.equal(read(8192), 4096);
+  assert.equal(bytes[65536], 1);
+  assert.equal(end(disk.discard(0, 8192, 4096)), 4096);
+  assert.equal(read(8192), 4096);
+  assert.equal(bytes[65536], 0);
+  const before = faulty.count('copy');
+  truncateSync(file, 4096);
+  assert.equal(read(8192), 0);
+  assert.equal(faulty.count('copy'), before);
+  disk.close();
+});
 
 test('where the file system cannot zero ranges, zeros are written', () => {
   const file = folder.image('written.img', SIZE);

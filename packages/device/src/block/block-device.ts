@@ -189,7 +189,7 @@ export class BlockDevice implements ServedDevice, Poller {
   /** Begins what was taken, and tells what of it ended at once. */
   private workBatch(queue: BlockQueue, ring: DeviceQueue): void {
     const { disk, batch, batched } = this;
-    disk.alone = batched === 1;
+    disk.expect(batched);
     if (batched > 1) this.touchHeaders(queue);
     for (let i = 0; i < batched; i++) {
       const slot = batch[i] as number;

@@ -26,11 +26,10 @@ export interface Disk {
   /** Are holes possible? `discard` does something only then. */
   readonly canDiscard: boolean;
 
-  /** The next operation is the only one before `submit`: what can be done at once is better not put off. */
-  alone: boolean;
-
   /** To be called once, before anything is begun; tokens are below `limit`. */
   bind(limit: number, completed: Completed): void;
+  /** So many requests follow before the next `submit`: what can be done at once is better not put off for one alone. */
+  expect(count: number): void;
   /** Reads into the device-writable bytes of `chain` from the `skip`th on: at most `length`. */
   read(token: number, chain: Chain, skip: number, length: number, position: number): number;
   /** Writes the device-readable bytes of `chain` from the `skip`th on. With `durable` they are on the medium when it ends. */

@@ -30,7 +30,7 @@ export class FakeDisk implements Disk {
   /** The outcome of the next calls, one each, as a negative errno or 0 bytes; null lets a call pass. */
   readonly outcomes: (number | null)[] = [];
   submits = 0;
-  alone = true;
+  expected = 0;
   closed = false;
   private readonly ended: { token: number; result: number }[] = [];
   private readonly held: { token: number; run: () => number }[] = [];
@@ -59,6 +59,10 @@ export class FakeDisk implements Disk {
 
   bind(_limit: number, completed: Completed): void {
     this.completed = completed;
+  }
+
+  expect(count: number): void {
+    this.expected = count;
   }
 
   read(token: number, chain: Chain, skip: number, length: number, position: number): number {

@@ -15,6 +15,7 @@ import { FIXED_FILE, type Uring } from '@airlock/transport/uring.ts';
 import type { Chain } from '@airlock/virtio/ring/chain.ts';
 import { Bounce } from './bounce.ts';
 import { type Completed, type Disk, EAGAIN, EINTR, EIO, EOPNOTSUPP, PENDING } from './disk.ts';
+import type { FileMap } from './file-map.ts';
 import { unlockImage } from './image-lock.ts';
 import { Vectors } from './vectors.ts';
 
@@ -22,6 +23,9 @@ import { Vectors } from './vectors.ts';
 const ZERO_STEP = 2 ** 20;
 const VECTORS = 8192;
 const CLOSE_MILLISECONDS = 30_000;
+/** What `positions` holds for a token that is no read. */
+const NOTHING = -1;
+const FLUSHING = -2;
 
 export interface FileFacts {
   readonly fd: number;
@@ -41,7 +45,6 @@ export class FileDisk implements Disk {
   readonly readOnly: boolean;
   readonly canDiscard: boolean;
   pending = 0;
-  alone = true;
 
   private readonly calls: SystemCalls;
   private readonly fd: number;
@@ -54,19 +57,22 @@ export class FileDisk implements Disk {
   /** Tells what the ring completed; made once. */
   private readonly ended: Completed;
   private completed: Completed = () => {};
-  /** 1: the token is a flush that the ring has. */
-  private flushing: Uint8Array = new Uint8Array(0);
+  /** Of each token that the ring has: where it reads, FLUSHING or NOTHING. */
+  private positions = new Float64Array(0);
+  private readonly map: FileMap | null;
+  private alone = true;
   /** RWF_NOWAIT before waiting. */
   private asksFirst: boolean;
   private zeroRange = true;
   private zeros = 0;
   private flushFailed = false;
 
-  /** Without a ring everything is done at once. */
-  constructor(calls: SystemCalls, facts: FileFacts, ring: Uring | null) {
+  /** Without a ring everything is done at once; with a map what was read lately is copied from there. */
+  constructor(calls: SystemCalls, facts: FileFacts, ring: Uring | null, map: FileMap | null = null) {
     this.calls = calls;
     this.fd = facts.fd;
     this.ring = ring;
+    this.map = facts.direct ? null : map;
     this.size = facts.size;
     this.blockSize = facts.blockSize;
     this.physicalBlockSize = facts.physicalBlockSize;
@@ -80,25 +86,37 @@ export class FileDisk implements Disk {
     this.asksFirst = ring !== null;
     this.ended = (token, result) => {
       this.pending--;
-      if (this.flushing[token] === 1) this.flushEnded(token, result);
+      const position = this.positions[token] as number;
+      if (position === FLUSHING) this.flushEnded(result);
+      else if (position >= 0 && result > 0) this.map?.note(position, result);
+      this.positions[token] = NOTHING;
       this.completed(token, result);
     };
   }
 
+  expect(count: number): void {
+    this.alone = count === 1;
+    this.map?.refresh();
+  }
+
   bind(limit: number, completed: Completed): void {
-    this.flushing = new Uint8Array(limit);
+    this.positions = new Float64Array(limit).fill(NOTHING);
     this.completed = completed;
   }
 
   read(token: number, chain: Chain, skip: number, length: number, position: number): number {
-    const { vectors, direct } = this;
+    const { vectors, direct, map } = this;
     if (vectors.full) this.submit();
     vectors.gather(chain, true, skip, length);
+    if (map !== null && vectors.count === 1 && map.copy(vectors.address, position, vectors.bytes)) return vectors.bytes;
     if (direct) {
       if ((vectors.lowBits & (this.blockSize - 1)) !== 0) return this.readBounced(chain, skip, length, position);
     } else if (this.alone) {
       const done = this.readNow(position);
-      if (done !== -EAGAIN) return done;
+      if (done !== -EAGAIN) {
+        if (done > 0) map?.note(position, done);
+        return done;
+      }
     }
     return this.readLater(token, position);
   }
@@ -139,6 +157,7 @@ export class FileDisk implements Disk {
         ? ring.read(fd, address, bytes, position, 0, token)
         : ring.readv(fd, start, count, position, 0, token));
     if (!put) return this.readWaiting(position);
+    this.positions[token] = position;
     this.pending++;
     return PENDING;
   }
@@ -199,13 +218,12 @@ export class FileDisk implements Disk {
   flush(token: number): number {
     if (this.flushFailed) return -EIO;
     if (this.ring === null || !this.ring.fsync(this.ringFile, true, token)) return this.sync();
-    this.flushing[token] = 1;
+    this.positions[token] = FLUSHING;
     this.pending++;
     return PENDING;
   }
 
-  private flushEnded(token: number, result: number): void {
-    this.flushing[token] = 0;
+  private flushEnded(result: number): void {
     if (result < 0) this.flushFailed = true;
   }
 
@@ -273,6 +291,7 @@ export class FileDisk implements Disk {
 
   close(): void {
     this.ring?.close(CLOSE_MILLISECONDS);
+    this.map?.close();
     if (!this.readOnly) this.calls.fdatasync(this.fd);
     unlockImage(this.calls, this.fd);
     this.calls.close(this.fd);

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PENDING } from '@airlock/device/block/disk.ts';
 import { FileDisk } from '@airlock/device/block/file-disk.ts';
+import { FileMap } from '@airlock/device/block/file-map.ts';
 import { type DiskChoice, openDisk } from '@airlock/device/block/open-disk.ts';
 import { createSharedMemory, mapSharedMemory } from '@airlock/transport/shared-memory.ts';
 import { loadSystemCalls, type SystemCalls } from '@airlock/transport/system-calls.ts';
@@ -45,14 +46,15 @@ export interface OpenedDisk {
 
 export function openTestDisk(
   file: string,
-  choice: Partial<DiskChoice> & { readonly ring?: boolean } = {},
+  choice: Partial<DiskChoice> & { readonly ring?: boolean; readonly map?: boolean } = {},
   calls: SystemCalls = systemCalls,
 ): OpenedDisk {
-  const { ring = true, ...rest } = choice;
+  const { ring = true, map = false, ...rest } = choice;
   const facts = must(
     openDisk(calls, { file, readOnly: false, direct: false, blockSize: null, discard: true, ...rest }),
   );
-  const disk = new FileDisk(calls, facts, ring ? must(createUring(calls, 64)) : null);
+  const mapping = map ? must(FileMap.create(calls, facts.fd, facts.size, () => performance.now())) : null;
+  const disk = new FileDisk(calls, facts, ring ? must(createUring(calls, 64)) : null, mapping);
   let ended: number | null = null;
   disk.bind(64, (_token, result) => {
     ended = result;

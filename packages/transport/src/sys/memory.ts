@@ -6,6 +6,8 @@ export interface MemoryCalls {
   /** The address. With MAP_FIXED, what lay there is gone: only over what is ours. */
   mmap(address: number, length: number, protection: number, flags: number, fd: number, offset: number): number;
   munmap(address: number, length: number): number;
+  /** memcpy(3) within this process: no page of either may be missing. */
+  copy(to: number, from: number, length: number): number;
   madvise(address: number, length: number, advice: number): number;
   allocate(length: number): Memory;
   /** See `Libc.bytesAt`. */
@@ -33,6 +35,7 @@ export function memoryCalls(libc: Libc): MemoryCalls {
     memfdCreate: libc.func('int memfd_create(const char *, uint32_t)'),
     mmap: libc.func('int64_t mmap(uintptr_t, size_t, int, int, int, int64_t)'),
     munmap: libc.func('int munmap(uintptr_t, size_t)'),
+    copy: libc.func('int64_t memcpy(uintptr_t, uintptr_t, size_t)'),
     madvise: libc.func('int madvise(uintptr_t, size_t, int)'),
     allocate: libc.allocate,
     bytesAt: libc.bytesAt,
