@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { ok } from '@airlock/core/result.ts';
 import { SPDM_VERSIONS } from '../src/algorithms.ts';
+import { doeBinding } from '../src/doe/binding.ts';
 import { mctpBinding } from '../src/mctp/binding.ts';
 import { ALL_PREFERENCES } from '../src/negotiate.ts';
 import { Responder } from '../src/responder/responder.ts';
 import type { MutualMode, ResponderOptions } from '../src/responder/state.ts';
+import { tcpBinding } from '../src/tcp/binding.ts';
 import { withoutEmulator } from './support/emulator.ts';
 import { sampleSlot } from './support/identities.ts';
 import { crypto, MEASUREMENTS } from './support/pair.ts';
@@ -31,10 +33,16 @@ function makeResponder(key: string, more: Partial<ResponderOptions> = {}): Respo
   });
 }
 
-async function run(responder: Responder, options: readonly string[], mutual = false, steps = [CONNECTION, SESSION]) {
+async function run(
+  responder: Responder,
+  options: readonly string[],
+  mutual = false,
+  steps = [CONNECTION, SESSION],
+  transport = 'MCTP',
+) {
   const [connection = '', session = ''] = steps;
   const { code, output, requests } = await runAgainst(responder, 'spdm_requester_emu', [
-    ...['--trans', 'MCTP', '--meas_op', 'ALL', '--basic_mut_auth', 'NO', ...(mutual ? [] : ['--mut_auth', 'NO'])],
+    ...['--trans', transport, '--meas_op', 'ALL', '--basic_mut_auth', 'NO', ...(mutual ? [] : ['--mut_auth', 'NO'])],
     ...['--exe_conn', connection, '--exe_session', session, ...options],
   ]);
   assert.equal(code, 0, output.slice(-500));
@@ -58,6 +66,16 @@ describe('DMTF’s requester, answered by us', { concurrency: 4, skip: withoutEm
         await run(makeResponder('ecp384', trusting(mode)), ['--ver', version], true);
       });
     }
+  }
+
+  for (const [transport, binding] of [
+    ['PCI_DOE', doeBinding],
+    ['TCP', tcpBinding],
+  ] as const) {
+    test(`over ${transport}`, async () => {
+      const responder = makeResponder('ecp384', { binding });
+      await run(responder, ['--ver', '1.3'], false, [CONNECTION, SESSION], transport);
+    });
   }
 
   for (const version of ['1.3', '1.4']) {

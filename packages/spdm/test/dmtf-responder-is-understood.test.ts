@@ -53,7 +53,7 @@ async function runAll({ options, transport = 'MCTP', identity, clear = false, tr
 
 describe('DMTF’s responder, asked by us', { concurrency: 4, skip: withoutEmulator }, () => {
   for (const version of SPDM_VERSIONS) {
-    for (const transport of ['MCTP', 'PCI_DOE'] as const) {
+    for (const transport of ['MCTP', 'PCI_DOE', 'TCP'] as const) {
       test(`SPDM ${version} over ${transport}`, async () => {
         const agreed = await runAll({ transport, options: ['--ver', version] });
         assert.equal(JSON.parse(agreed).version, version);

@@ -115,6 +115,8 @@ export function answerKeyExchange(state: ResponderState, bytes: Uint8Array): Ans
   if (answered === undefined) return refuse('InvalidRequest');
   const clear = hasCapability(own.flags & (peer?.flags ?? 0), 'HANDSHAKE_IN_THE_CLEAR');
   const mutual = startMutual(state, negotiated);
+  if (mutual === null && options.mutual !== undefined && options.mutual.optional !== true)
+    return refuse('InvalidRequest');
   const id = newSessionId(state, message.sessionId);
   const head = encodeKeyExchangeResponse(context, {
     heartbeat: hasCapability(own.flags & (peer?.flags ?? 0), 'HBEAT') ? (options.heartbeat ?? 0) : 0,

@@ -48,9 +48,11 @@ export interface ResponderOptions {
   readonly psk?: (hint: Uint8Array) => Uint8Array | undefined;
   /** PSK exchange with a context of the responder's, which is what makes it fresh for both; yes, when not given. */
   readonly pskContext?: boolean;
-  /** MUT_AUTH_CAP: asks every requester who it is, and goes on only with those that are trusted. */
+  /** MUT_AUTH_CAP: asks every requester who it is in a key exchange, and goes on only with those that are trusted. */
   readonly mutual?: {
     readonly mode: MutualMode;
+    /** Lets requesters without MUT_AUTH_CAP stay anonymous; no, when not given. */
+    readonly optional?: boolean;
     /** For `plain`: the requester's slot, whose chain was given beforehand. */
     readonly known?: Uint8Array;
     readonly trust: (chain: CertificateChain) => Result<unknown>;

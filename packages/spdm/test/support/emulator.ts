@@ -12,6 +12,7 @@ import { doeBinding } from '../../src/doe/binding.ts';
 import { mctpBinding } from '../../src/mctp/binding.ts';
 import type { Link } from '../../src/requester/procedure.ts';
 import type { Binding } from '../../src/secured/binding.ts';
+import { tcpBinding } from '../../src/tcp/binding.ts';
 import {
   decodeEmulatorFrame,
   EMULATOR_COMMAND,
@@ -28,8 +29,12 @@ export const withoutEmulator: string | false =
     ? false
     : 'AIRLOCK_SPDM_EMU names no folder with spdm_responder_emu';
 
-export type EmulatorTransport = 'MCTP' | 'PCI_DOE';
-const BINDINGS: Readonly<Record<EmulatorTransport, Binding>> = { MCTP: mctpBinding, PCI_DOE: doeBinding };
+export type EmulatorTransport = 'MCTP' | 'PCI_DOE' | 'TCP';
+const BINDINGS: Readonly<Record<EmulatorTransport, Binding>> = {
+  MCTP: mctpBinding,
+  PCI_DOE: doeBinding,
+  TCP: tcpBinding,
+};
 
 export interface Emulator {
   readonly link: Link;
@@ -68,7 +73,7 @@ export async function startResponder(transport: EmulatorTransport, options: read
   });
   const socket = await connected(port, child, () => output);
   const frames = createFrames(socket);
-  const code = EMULATOR_TRANSPORT[transport === 'MCTP' ? 'mctp' : 'doe'];
+  const code = EMULATOR_TRANSPORT[transport === 'MCTP' ? 'mctp' : transport === 'TCP' ? 'tcp' : 'doe'];
   return {
     binding: BINDINGS[transport],
     output: () => output,
