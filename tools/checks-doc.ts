@@ -20,6 +20,7 @@ const TITLES: Readonly<Record<string, string>> = {
   cma: 'PCI functions and their certificates',
   measurement: 'Measurements of devices',
   tdisp: 'TDISP interfaces',
+  policy: 'The policy',
   reference: 'Reference values',
   machine: 'Machines with their devices',
 };

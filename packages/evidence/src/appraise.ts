@@ -1,11 +1,13 @@
 /** Everything that was found in the files, put together: each piece of evidence with what the others say for it. */
 import { hex } from '@airlock/core/bytes.ts';
+import type { PlatformAttestation } from '@airlock/policy/attestation.ts';
 import { sameBytes } from './bytes.ts';
 import { verifyCca } from './cca/verify.ts';
 import { type Appraisal, createChecklist, type Report, type ReportedAppraisal, verdictOf } from './check.ts';
 import type { Crypto } from './crypto.ts';
 import type { Found, Item } from './item.ts';
 import { NVIDIA_ROOTS, verifyNvidia } from './nvidia/verify.ts';
+import { checkPlatform, waivedBy } from './platform-policy.ts';
 import { appraiseReferences, checkReferences, type References } from './references.ts';
 import { verifySe } from './se/verify.ts';
 import { AMD_ROOTS } from './snp/product.ts';
@@ -29,6 +31,8 @@ export interface AppraiseOptions {
   readonly nonce?: Uint8Array;
   /** Of TPM quotes, where theirs is another: they have less room. */
   readonly tpmNonce?: Uint8Array;
+  /** Of a policy. */
+  readonly platform?: PlatformAttestation;
   /** What the verifier sealed its Secure Execution request with. */
   readonly seRequestKey?: Uint8Array;
   /** What evidence must state; the files themselves are appraised, too. */
@@ -59,8 +63,12 @@ type Of<K extends Item['kind']> = Extract<Item, { readonly kind: K }>;
 export function appraise(
   found: readonly Found[],
   collateral: readonly Found[],
-  options: AppraiseOptions,
+  given: AppraiseOptions,
 ): Omit<Report, 'files' | 'problems'> | null {
+  const options =
+    given.platform === undefined
+      ? given
+      : { ...given, allowed: new Set([...(given.allowed ?? []), ...waivedBy(given.platform)]) };
   const items = [...found, ...collateral].map(({ item }) => item);
   const all = <K extends Item['kind']>(kind: K): Of<K>[] => items.filter((item): item is Of<K> => item.kind === kind);
   const certificates = all('certificate').map(({ certificate }) => certificate);
@@ -141,8 +149,8 @@ export function appraise(
   for (const { quote, source } of quotes) {
     const { nonce: own, ...rest } = options;
     const wanted = options.tpmNonce ?? own;
-    const given = wanted === undefined ? rest : { ...rest, nonce: wanted };
-    appraisals.push(fromSource(source, verifyTpm({ ...given, quote, keys, logs })));
+    const quoted = wanted === undefined ? rest : { ...rest, nonce: wanted };
+    appraisals.push(fromSource(source, verifyTpm({ ...quoted, quote, keys, logs })));
   }
   if (appraisals.length === 0) {
     for (const { item, source } of found) {
@@ -158,9 +166,11 @@ export function appraise(
   }
   if (appraisals.length === 0) return null;
   const references = options.references ?? [];
+  const { platform } = options;
   for (const [i, appraisal] of appraisals.entries()) {
     const held = checkReferences(appraisal, references, options.allowed);
-    if (held !== appraisal) appraisals[i] = fromSource(appraisal.source, held, appraisal.identity);
+    const judged = platform === undefined ? held : checkPlatform(held, platform, options.asOf, options.allowed);
+    if (judged !== appraisal) appraisals[i] = fromSource(appraisal.source, judged, appraisal.identity);
   }
   for (const one of references) appraisals.push(fromSource(one.source, appraiseReferences(one, options)));
   const good = appraisals.length < EVIDENCE_LIMIT && appraisals.every(({ verdict }) => verdict === 'accepted');

@@ -427,6 +427,12 @@ const ENTRIES = {
     reference: 'PCIe 6.1 §11.2.6, configuration that the lock holds',
   },
 
+  'policy.platform': {
+    rule: 'The evidence states what platform.attestation of the policy asks for.',
+    reference: 'docs/policy.md, Platform',
+    hint: 'the machine is not one that the policy accepts: another product, older firmware, or a guest launched otherwise',
+  },
+
   'reference.present': {
     rule: 'Where reference values were given, some are for this kind of evidence.',
     reference: 'RFC 9334 §8.3; docs/evidence.md, Reference values',

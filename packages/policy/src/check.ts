@@ -36,6 +36,7 @@ export const FINDINGS = {
   'reference-not-read': 'A rule that can never decide is all that names this file.',
   'requirement-not-attested': 'Anchors and measurements are only known of attested devices.',
   'platform-does-not-hold': 'What the platform section requires does not hold on this machine.',
+  'attestation-not-held-here': 'What the machine’s evidence must state is held by the verifier, not on the machine.',
   'hotplug-not-held': 'On this kernel a hot-plugged PCI function binds before Airlock can act.',
   'level-not-enforceable': 'This kernel has no way to give a device this level.',
   'features-checked-late': 'The features can only be checked after a driver was bound.',
@@ -72,6 +73,7 @@ export function checkPolicy(policy: Policy, context: CheckContext = {}): Finding
     ...dead.findings,
     ...policy.rules.flatMap((rule) => checkLevels(rule)),
     ...policy.rules.flatMap((rule) => checkKind(rule)),
+    ...checkAttestation(policy),
     ...checkDefaults(policy),
     ...checkBootCritical(policy, dead.rules),
     ...checkReferences(policy, dead.rules, context.beside),
@@ -360,6 +362,18 @@ function checkReferences(policy: Policy, dead: ReadonlySet<string>, beside: read
     });
   }
   return findings;
+}
+
+function checkAttestation({ platform: { attestation } }: Policy): Finding[] {
+  if (attestation === undefined) return [];
+  return [
+    {
+      code: 'attestation-not-held-here',
+      severity: 'note',
+      message: 'platform.attestation is held by airlock verify --policy: neither gate nor agent decides anything by it',
+      at: attestation.at,
+    },
+  ];
 }
 
 function checkMachine(policy: Policy, machine: Inventory): Finding[] {

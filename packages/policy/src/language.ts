@@ -3,6 +3,7 @@
 import type { Protection } from '@airlock/core/decision.ts';
 import { IDENTITY_TIERS, TRUST_LEVELS } from '@airlock/core/level.ts';
 import type { Position } from '@airlock/core/result.ts';
+import { attestation } from './attestation-shape.ts';
 import { feature, match, withoutUndefined } from './match-shape.ts';
 import { parseDuration } from './pattern.ts';
 import {
@@ -171,6 +172,10 @@ const platform = record('platform', {
   forbid: optional(
     listOf(stated(word('a kind of device', PLATFORM_FORBIDS)), { what: 'kinds of devices', max: 32 }),
     'Kinds of devices that are disconnected whatever the rules say.',
+  ),
+  attestation: optional(
+    attestation,
+    'What the machine’s evidence must state. Held by airlock verify --policy; the gate and the agent decide nothing by it.',
   ),
 });
 

@@ -91,6 +91,12 @@ export function mergeParts(parts: readonly PolicyPart[]): { readonly policy?: Po
     rules.push(one);
   }
 
+  // One whole statement: parts of two would mean what neither file says.
+  const attestations = parts.flatMap((part) => part.body.platform?.attestation ?? []);
+  const [attestation, second] = attestations;
+  if (attestation !== undefined && second !== undefined)
+    problems.push(setTwice('platform.attestation', second.at, attestation.at));
+
   if (problems.length > 0) return { problems };
   return {
     problems,
@@ -104,6 +110,7 @@ export function mergeParts(parts: readonly PolicyPart[]): { readonly policy?: Po
       platform: {
         require: parts.flatMap((part) => part.body.platform?.require ?? []),
         forbid: parts.flatMap((part) => part.body.platform?.forbid ?? []),
+        ...(attestation === undefined ? {} : { attestation }),
       },
       bootCritical: parts.flatMap((part) => part.body['boot-critical'] ?? []),
       rules,

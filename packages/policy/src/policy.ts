@@ -1,8 +1,10 @@
 /** A policy as a plain value: what the files say once they are decoded, merged, and every name in them is known. */
+
 import type { Protection } from '@airlock/core/decision.ts';
 import type { Bus, Transport } from '@airlock/core/device.ts';
 import type { IdentityTier, TrustLevel } from '@airlock/core/level.ts';
 import type { Position } from '@airlock/core/result.ts';
+import type { PlatformAttestation } from './attestation.ts';
 
 /** `learn` and `audit` decide and report, and leave every device as it is; `learn` ends by itself. */
 export const MODES = ['learn', 'audit', 'enforce'] as const;
@@ -157,6 +159,8 @@ export interface Policy {
   readonly platform: {
     readonly require: readonly Stated<PlatformRequirement>[];
     readonly forbid: readonly Stated<PlatformForbid>[];
+    /** For whoever verifies the machine’s evidence. */
+    readonly attestation?: PlatformAttestation;
   };
   /** Rule ids, or device ids (those have a colon). */
   readonly bootCritical: readonly Stated[];

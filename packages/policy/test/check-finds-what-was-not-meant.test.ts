@@ -249,6 +249,12 @@ test('answers to violations that nothing notices, and actions that nothing carri
   hasNot(text(NOTICED.map((one) => `  ${one}: [${CARRIED_OUT.join(', ')}]\n`).join('')), 'violation-not-noticed');
 });
 
+test('what only a verifier holds is said to be held by no gate', () => {
+  const attested = 'version: 1\nplatform: { attestation: { kinds: [amd-sev-snp] } }\nrules: []';
+  fires(attested, '2 note attestation-not-held-here');
+  hasNot('version: 1\nplatform: { require: [memory-encryption] }\nrules: []', 'attestation-not-held-here');
+});
+
 test('every finding was seen to fire', () => {
   assert.deepEqual(
     Object.keys(FINDINGS).filter((code) => !seen.has(code)),

@@ -19,8 +19,10 @@ import { TCB_PARTS, type Tcb, type TcbPart } from '@airlock/evidence/snp/tcb.ts'
 import { reportText } from '@airlock/evidence/text.ts';
 import { readTime, timeText } from '@airlock/evidence/time.ts';
 import { printable } from '@airlock/linux/attribute.ts';
+import type { PlatformAttestation } from '@airlock/policy/attestation.ts';
 import manifest from '../../package.json' with { type: 'json' };
 import { readBytes, readCollateral, readReferenceFile, texts } from '../evidence-input.ts';
+import { readPolicy } from '../policy-input.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
@@ -39,6 +41,7 @@ a file is, is found out from what it holds. Nothing is fetched: what is missing 
   --measurement HEX   the launch digest (SNP MEASUREMENT, TDX MRTD, CCA RIM) expected; may stand more than once
   --key FILE          a public key that you trust: of a TPM, of a CCA platform (PEM, DER, JWK); may stand more than once
   --se-key FILE       IBM Secure Execution: the key that your request was sealed with (pvattest create --arpk)
+  --policy FILE       what platform.attestation of this policy asks of the machine
   --reference FILE    what the evidence must state: CoRIM (signed or not) or YAML; may stand more than once
   --minimum-tcb LIST  the least SNP firmware: bootloader=4,snp=24,microcode=219
   --allow ID          accept although this check failed, where that is a matter of policy; may stand more than once
@@ -65,6 +68,7 @@ Exit codes: 0 accepted, 1 rejected, 2 usage.
     'minimum-tcb': { type: 'string' },
     allow: { type: 'string', multiple: true },
     certificates: { type: 'boolean' },
+    policy: { type: 'string' },
     'se-key': { type: 'string' },
     reference: { type: 'string', multiple: true },
     tier: { type: 'string' },
@@ -162,6 +166,8 @@ async function run(context: Context, values: Values, positionals: readonly strin
       throw new UsageError(`--se-key ${printable(seKey)}: ${typeof read === 'string' ? read : 'not 32 bytes'}`);
     options = { ...options, seRequestKey: read };
   }
+  if (typeof values['policy'] === 'string')
+    options = { ...options, platform: await readPlatform(context, values['policy']) };
   options = { ...options, trustedKeys, references };
   const report =
     machine === null
@@ -249,6 +255,18 @@ function machineReport(
     files: [...report.files, ...given.files],
     problems,
   };
+}
+
+async function readPlatform(context: Context, path: string): Promise<PlatformAttestation> {
+  const { policy, problems } = await readPolicy(context, path);
+  const [problem] = problems;
+  if (policy === undefined)
+    throw new UsageError(
+      `--policy ${printable(path)}: ${problem === undefined ? 'no policy' : formatProblem(problem)}`,
+    );
+  const { attestation } = policy.platform;
+  if (attestation === undefined) throw new UsageError(`--policy ${printable(path)}: it has no platform.attestation`);
+  return attestation;
 }
 
 function tierOf(text: string): IdentityTier {
