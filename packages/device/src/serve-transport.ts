@@ -3,10 +3,11 @@ import { ok, type Problem, type Result } from '@airlock/core/result.ts';
 import type { Reactor } from '@airlock/transport/reactor.ts';
 import type { SystemCalls } from '@airlock/transport/system-calls.ts';
 import { listenUnix } from '@airlock/transport/unix-listener.ts';
+import { VduseServer } from '@airlock/transport/vduse/server.ts';
 import { serveFunction } from '@airlock/transport/vfio-user/server.ts';
 import { serveVhostUser } from '@airlock/transport/vhost-user/back-end.ts';
 import type { ServedDevice } from '@airlock/virtio/served-device.ts';
-import { virtioPciFunction } from './register/virtio-pci.ts';
+import { type SharedWindow, virtioPciFunction } from './register/virtio-pci.ts';
 import type { ServeEvent, ServeRequest } from './serve-event.ts';
 
 export interface TransportHost {
@@ -28,7 +29,11 @@ type StartTransport = (host: TransportHost) => Result<RunningTransport>;
 export const TRANSPORTS: Readonly<Record<string, StartTransport>> = {
   'vhost-user': startVhostUser,
   'vfio-user': startVfioUser,
+  vduse: startVduse,
 };
+
+/** Those that are reached by a socket; the others by a name. */
+export const SOCKET_TRANSPORTS: readonly string[] = ['vhost-user', 'vfio-user'];
 
 function disconnected({ tell, request, reactor }: TransportHost, why: Problem): void {
   tell({ event: 'disconnected', why });
@@ -63,7 +68,8 @@ function startVhostUser(host: TransportHost): Result<RunningTransport> {
 /** Codes: those of `virtioPciFunction` and of `listenUnix`. */
 function startVfioUser(host: TransportHost): Result<RunningTransport> {
   const { calls, reactor, device, request, tell } = host;
-  const made = virtioPciFunction(device, { violated: (problem) => tell({ event: 'problem', problem }) });
+  const { sharedMemory = [] } = device as ServedDevice & { readonly sharedMemory?: readonly SharedWindow[] };
+  const made = virtioPciFunction(device, { sharedMemory, violated: (problem) => tell({ event: 'problem', problem }) });
   if (!made.ok) return made;
   const { pci, side } = made.value;
   const server = serveFunction(calls, reactor, pci, {
@@ -85,4 +91,25 @@ function startVfioUser(host: TransportHost): Result<RunningTransport> {
   });
 }
 
+/** For the drivers of this machine. Codes: those of `VduseServer.start`. */
+function startVduse(host: TransportHost): Result<RunningTransport> {
+  const { calls, reactor, device, request, tell } = host;
+  const server = VduseServer.start({
+    ...{ calls, reactor, device, name: request.socket },
+    tell(event) {
+      if (event.kind === 'connected') tell({ event: 'connected' });
+      else if (event.kind === 'problem') tell({ event: 'problem', problem: event.problem });
+      else disconnected(host, RESET);
+    },
+  });
+  if (!server.ok) return server;
+  return ok({
+    close() {
+      if (server.value.close()) return;
+      tell({ event: 'warning', text: `${request.socket} is attached still: vdpa dev del ${request.socket}` });
+    },
+  });
+}
+
+const RESET: Problem = { code: 'vduse-reset', message: 'the driver reset the device' };
 const LEFT: Problem = { code: 'vfio-user-gone', message: 'the VMM went away' };

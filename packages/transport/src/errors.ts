@@ -41,6 +41,10 @@ export const TRANSPORT_ERRORS = {
     'A vfio-user client does not read configuration space as QEMU 11 does: it may emulate what the function owns.',
   'uring-unavailable': 'io_uring is switched off, forbidden, or not in this kernel; I/O has to go another way.',
   'sandbox-handshake': 'A device process and the process that started it did not agree on closing the sandbox.',
+  'vduse-missing': 'The kernel offers no VDUSE here: no /dev/vduse/control, or no right to open it.',
+  'vduse-name-invalid': 'The name of a VDUSE device is empty, too long, or has letters that no file name should have.',
+  'vduse-refused': 'The kernel refused a VDUSE device, or a call of one; the message names it and the errno.',
+  'vduse-type-unknown': 'VDUSE needs a device type that VIRTIO numbers.',
   'notify-refused': 'The service manager did not take the message that NOTIFY_SOCKET asks for.',
 } as const satisfies ErrorCatalogue;
 

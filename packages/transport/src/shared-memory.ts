@@ -88,7 +88,7 @@ export function createSharedMemory(
  * Codes: `memory-not-sealed`, `memory-size-invalid` (not within the file), `system-call-failed`.
  */
 export function mapSharedMemory(calls: SharedCalls, fd: number, request: MappingRequest): Result<Mapping> {
-  const { name, offset, length, writable, unsealed = false } = request;
+  const { name, offset, length, unsealed = false } = request;
   const seals = calls.fcntl(fd, F_GET_SEALS, 0);
   if (!unsealed && (seals < 0 || (seals & F_SEAL_SHRINK) === 0)) {
     const what = seals < 0 ? 'no memfd' : 'a memfd that its owner can shrink';
@@ -103,8 +103,24 @@ export function mapSharedMemory(calls: SharedCalls, fd: number, request: Mapping
   if (!numbers || length > file.size - offset) {
     return fail('memory-size-invalid', `${name}: ${length} bytes from ${offset} of a memfd of ${file.size}`);
   }
-  const start = Math.floor(offset / file.page) * file.page;
-  const extent = Math.ceil((offset + length - start) / file.page) * file.page;
+  return mapPages(calls, fd, request, file.page);
+}
+
+/**
+ * Maps memory that the kernel itself holds behind a descriptor of its own making (VDUSE's bounce buffers): nobody shrinks
+ * it. `offset` is a multiple of the page size. Codes: `memory-size-invalid`, `system-call-failed`.
+ */
+export function mapKernelMemory(calls: SharedCalls, fd: number, request: MappingRequest): Result<Mapping> {
+  const { name, offset, length } = request;
+  const numbers = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length > 0;
+  if (!numbers) return fail('memory-size-invalid', `${name}: ${length} bytes from ${offset}`);
+  return mapPages(calls, fd, request, 4096);
+}
+
+function mapPages(calls: SharedCalls, fd: number, request: MappingRequest, page: number): Result<Mapping> {
+  const { name, offset, length, writable } = request;
+  const start = Math.floor(offset / page) * page;
+  const extent = Math.ceil((offset + length - start) / page) * page;
   const protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
   const address = calls.mmap(0, extent, protection, MAP_SHARED, fd, start);
   if (address < 0) return callFailed(calls, `mmap(${name})`, address);

@@ -3,7 +3,7 @@ import { nearest } from '@airlock/core/nearest.ts';
 import { formatProblem, type Problem } from '@airlock/core/result.ts';
 import { serveDevice } from '@airlock/device/serve.ts';
 import type { ServeEvent } from '@airlock/device/serve-event.ts';
-import { TRANSPORTS as SERVE_TRANSPORTS } from '@airlock/device/serve-transport.ts';
+import { TRANSPORTS as SERVE_TRANSPORTS, SOCKET_TRANSPORTS } from '@airlock/device/serve-transport.ts';
 import type { OptionValues, ServedType, ServeOption } from '@airlock/device/serve-type.ts';
 import { SERVED_TYPES } from '@airlock/device/serve-types.ts';
 import type { SandboxLayer } from '@airlock/transport/sandbox.ts';
@@ -12,7 +12,7 @@ import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.
 
 const TRANSPORTS = Object.keys(SERVE_TRANSPORTS);
 /** Options of the verb itself; all others belong to a type. */
-const OWN = ['socket', 'transport', 'once', 'unsealed-memory', 'plain', 'no-sandbox', 'json', 'help'];
+const OWN = ['socket', 'as', 'transport', 'once', 'unsealed-memory', 'plain', 'no-sandbox', 'json', 'help'];
 
 /** Loaded here, because the options of all types are the options of the verb. */
 const types = new Map<string, ServedType>(
@@ -26,10 +26,11 @@ const types = new Map<string, ServedType>(
 export const verb: Verb = {
   name: 'device serve',
   summary: 'be a device: a disk, a network card and others, for a VMM to connect to',
-  usage: 'TYPE --socket PATH [options of the type] [--json]',
+  usage: 'TYPE --socket PATH | --transport vduse [options of the type] [--json]',
   help: `
   --socket PATH          where the VMM connects; made with mode 0600, removed at the end
   --transport NAME       how it is served: ${TRANSPORTS.join(', ')} (default: ${TRANSPORTS[0]})
+  --as NAME              vduse: what the device is called on this machine (default: airlock-TYPE)
   --once                 end when the first front-end has gone
   --unsealed-memory      take memory that the front-end can shrink (libblkio, DPDK): it can then kill this device
   --no-sandbox           stay in this machine's namespaces, with all files and system calls in reach
@@ -48,6 +49,7 @@ Front-ends may come and go; SIGTERM or SIGINT ends it, with everything written. 
 `,
   options: {
     socket: { type: 'string' },
+    as: { type: 'string' },
     transport: { type: 'string' },
     once: { type: 'boolean' },
     'unsealed-memory': { type: 'boolean' },
@@ -81,11 +83,11 @@ async function run(context: Context, values: Values, positionals: readonly strin
     throw new UsageError(`no type ${safe(name)}; ${near === undefined ? `one of ${list}` : `did you mean ${near}?`}`);
   }
   if (more.length > 0) throw new UsageError(`one type, got ${safe(positionals.join(' '))}`);
-  const { socket, transport = TRANSPORTS[0] } = values;
-  if (typeof socket !== 'string' || socket === '') throw new UsageError('--socket PATH is needed');
+  const { transport = TRANSPORTS[0] } = values;
   if (typeof transport !== 'string' || !TRANSPORTS.includes(transport)) {
     throw new UsageError(`--transport: one of ${TRANSPORTS.join(', ')}`);
   }
+  const place = placeOf(name, transport, values);
   const own = optionsOf(name, type, values);
   const prepared = type.prepare(own);
   if (!prepared.ok) throw new UsageError(safe([prepared.error.message, prepared.error.hint ?? []].flat().join('; ')));
@@ -95,7 +97,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
     request: {
       type: name,
       transport,
-      socket,
+      socket: place,
       folder: context.cwd,
       values: own,
       once: values['once'] === true,
@@ -114,6 +116,19 @@ async function run(context: Context, values: Values, positionals: readonly strin
   if (problem === null) return EXIT.fine;
   context.stderr(`airlock device serve: ${problemText(problem)}\n`);
   return EXIT.environment;
+}
+
+/** Where the device is found: a socket's path, or a name on this machine. */
+function placeOf(type: string, transport: string, values: Values): string {
+  const { socket, as } = values;
+  if (!SOCKET_TRANSPORTS.includes(transport)) {
+    if (socket !== undefined)
+      throw new UsageError(`--socket means nothing to ${transport}; --as NAME names the device`);
+    return typeof as === 'string' ? as : `airlock-${type}`;
+  }
+  if (as !== undefined) throw new UsageError(`--as means nothing to ${transport}`);
+  if (typeof socket !== 'string' || socket === '') throw new UsageError('--socket PATH is needed');
+  return socket;
 }
 
 /** The options that were given, all of this type. */
@@ -137,7 +152,7 @@ function optionsOf(
 function eventText(event: ServeEvent): string {
   switch (event.event) {
     case 'listening':
-      return `${safe(event.type)} (${safe(event.device)}) listens on ${safe(event.socket)}${sandboxText(event.sandbox)}`;
+      return `${safe(event.type)} (${safe(event.device)}) ${placeText(event)}${sandboxText(event.sandbox)}`;
     case 'warning':
       return safe(event.text);
     case 'connected':
@@ -159,6 +174,11 @@ function sandboxText(layers: readonly SandboxLayer[]): string {
   const missing = layers.filter(({ status }) => status !== 'enforced');
   const lines = missing.map(({ layer, detail }) => `\n  sandbox lacks ${layer}: ${safe(detail)}`);
   return `\n  sandbox holds: ${holds.join(', ')}${lines.join('')}`;
+}
+
+function placeText({ transport, socket }: { readonly transport: string; readonly socket: string }): string {
+  if (SOCKET_TRANSPORTS.includes(transport)) return `listens on ${safe(socket)}`;
+  return `is there; attach it: vdpa dev add name ${safe(socket)} mgmtdev vduse`;
 }
 
 function problemText(problem: Problem): string {
