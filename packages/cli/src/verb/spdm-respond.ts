@@ -5,6 +5,7 @@ import { dirname, resolve } from 'node:path';
 import { formatProblem, type Result } from '@airlock/core/result.ts';
 import { recognise } from '@airlock/evidence/recognise.ts';
 import { printable } from '@airlock/linux/attribute.ts';
+import { answerDiscoveryObject } from '@airlock/spdm/doe/discovery.ts';
 import { nameOfCode } from '@airlock/spdm/messages/codes.ts';
 import { LIES } from '@airlock/spdm/profile/hostile.ts';
 import { makeProfileDevice, type ProfileDevice } from '@airlock/spdm/profile/node-device.ts';
@@ -181,7 +182,8 @@ function relayTo(place: string, form: SocketForm, links: Set<SocketLink>): Answe
 /** SPDM code of a message, in the clear or not. */
 function codeName(form: SocketForm, bytes: Uint8Array): string {
   const unwrapped = SOCKET_FORM[form].binding.unwrap(bytes);
-  if (!unwrapped.ok) return 'not SPDM';
+  if (!unwrapped.ok)
+    return form === 'emulator-doe' && answerDiscoveryObject(bytes) !== undefined ? 'DOE discovery' : 'not SPDM';
   return unwrapped.value.kind === 'secured' ? 'record of a session' : nameOfCode(unwrapped.value.message[1] ?? 0);
 }
 

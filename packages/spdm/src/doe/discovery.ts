@@ -1,7 +1,7 @@
 /** DOE discovery, PCIe 6.1 §6.30.1.1: which data object types a mailbox offers. */
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { FieldReader, le16 } from '../little-endian.ts';
-import { DOE_TYPE, PCI_SIG } from './object.ts';
+import { DOE_TYPE, decodeDoeObject, encodeDoeObject, PCI_SIG } from './object.ts';
 
 export interface DoeFeature {
   readonly vendor: number;
@@ -82,4 +82,20 @@ export function answerDiscovery(features: readonly DoeFeature[], payload: Uint8A
   const feature = features[index];
   if (feature === undefined) return fail('doe-discovery-invalid', `nothing at index ${index}`);
   return ok(encodeDiscoveryResponse({ ...feature, next: index + 1 < features.length ? index + 1 : 0 }));
+}
+
+/** What a mailbox that carries SPDM offers. */
+export const SPDM_FEATURES: readonly DoeFeature[] = [DOE_TYPE.discovery, DOE_TYPE.spdm, DOE_TYPE.securedSpdm].map(
+  (type) => ({ vendor: PCI_SIG, type }),
+);
+
+/**
+ * The answer to a discovery object of a mailbox that carries SPDM; `undefined` for any other object. Codes:
+ * `doe-discovery-invalid`.
+ */
+export function answerDiscoveryObject(bytes: Uint8Array): Result<Uint8Array> | undefined {
+  const object = decodeDoeObject(bytes);
+  if (!object.ok || object.value.vendor !== PCI_SIG || object.value.type !== DOE_TYPE.discovery) return undefined;
+  const answer = answerDiscovery(SPDM_FEATURES, object.value.payload);
+  return answer.ok ? encodeDoeObject(PCI_SIG, DOE_TYPE.discovery, answer.value) : answer;
 }

@@ -3,6 +3,7 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject,
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { sameBytes } from '@airlock/evidence/bytes.ts';
 import { readCertificate } from '@airlock/evidence/x509/certificate.ts';
+import { answerDiscoveryObject } from '../doe/discovery.ts';
 import { decodePciMessage, encodePciMessage, PCI_SIG_STANDARD, PCI_SIG_VENDOR } from '../doe/pci-protocol.ts';
 import { createIdeResponder } from '../ide-km/responder.ts';
 import type { VendorMessage } from '../messages/vendor-defined.ts';
@@ -48,7 +49,9 @@ export function makeProfileDevice(
     lists,
     open(binding) {
       const responder = new Responder(optionsOf(profile, binding, slot));
-      const honest: Answer = (message) => responder.answer(message);
+      const discovers = binding.name === 'doe';
+      const honest: Answer = (message) =>
+        (discovers ? answerDiscoveryObject(message) : undefined) ?? responder.answer(message);
       const { hostile } = profile;
       return hostile !== null && isMessageLie(hostile) ? createLiar(hostile, binding, honest, remembered) : honest;
     },
