@@ -113,3 +113,40 @@ test('features are agreed on as a whole or not at all', () => {
   front.close();
   served.end();
 });
+
+for (const [name, bits] of [
+  ['split', []],
+  ['packed', [34]],
+] as const) {
+  test(`a driver that starts anew after a stop begins at the beginning, whatever was written down (${name})`, () => {
+    const served = pumpedBackEnd(new EchoDevice());
+    const front = connect(served);
+    must(front.negotiate('entropy', featureSet([32, ...bits]), featureSet([32, ...bits])));
+    const queues = must(front.setUp({ queues: 1, size: 16, pool: POOL }));
+    for (let round = 0; round < 3; round++) {
+      for (let i = 0; i < 5; i++) assert.deepEqual(echo(front, 0, text(`${i}`)), text(`${i}`));
+      must(queues.stopOne(0));
+      assert.deepEqual(queues.all[0]?.driver.reset(), []);
+      must(queues.startOne(0));
+    }
+    front.close();
+    served.end();
+  });
+}
+
+test('a device whose queues are all stopped sends no message; what it had to say follows', () => {
+  const device = new EchoDevice();
+  const served = pumpedBackEnd(device);
+  const front = connect(served);
+  must(front.negotiate('entropy', featureSet([32]), featureSet([32])));
+  const queues = must(front.setUp({ queues: 1, size: 16, pool: POOL }));
+  must(queues.stopOne(0));
+  for (let i = 0; i < 10; i++) device.link?.configChanged();
+  assert.equal(front.serveChannel(), null);
+  assert.equal(front.configGeneration, 0);
+  must(queues.startOne(0));
+  assert.equal(front.serveChannel(), null);
+  assert.equal(front.configGeneration, 1);
+  front.close();
+  served.end();
+});

@@ -98,8 +98,13 @@ test('a buffer that is not translated is asked for once, and served after the an
     driver.writable(DATA + PAGE, 8);
     assert.equal(driver.submit(0), DONE);
     driver.publish();
-    spin(front);
+    front.reactor.turn();
     assert.deepEqual(asked(), [DATA]);
+    const { serves } = device;
+    spin(front);
+    assert.equal(device.serves, serves, 'the device is left alone while it waits');
+    assert.ok(front.reactor.trySleep(), 'and nobody stays awake for it');
+    assert.deepEqual(asked(), []);
     assert.equal(driver.complete(), NONE);
     map(DATA);
     spin(front);

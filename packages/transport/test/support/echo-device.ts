@@ -66,7 +66,11 @@ export class EchoDevice implements ServedDevice {
     this.queues.set(index, queue);
   }
 
+  /** Calls of `serve`. */
+  serves = 0;
+
   serve(index: number): number {
+    this.serves++;
     const queue = this.queues.get(index);
     if (queue === undefined) return 0;
     let count = 0;
