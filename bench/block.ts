@@ -7,7 +7,7 @@
  * a turn lasts.
  */
 import { randomFillSync } from 'node:crypto';
-import { closeSync, fsyncSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, copyFileSync, fsyncSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Bench, Prepared, Side } from './side-by-side.ts';
@@ -68,7 +68,15 @@ async function prepare(direct: boolean, load: Load): Promise<Prepared | string> 
       servers.push(await server);
       return server;
     };
-    const ours = await serve(serveOurs(file, join(folder, 'ours.sock'), direct));
+    const socket = join(folder, 'ours.sock');
+    const ours = [sideOf('airlock', await serve(serveOurs(file, socket, direct ? ['--direct'] : [])), load)];
+    if (!direct && load.pattern === 'randread') {
+      // One image has one server of ours, so this one has a copy.
+      const copy = join(folder, 'copy.img');
+      copyFileSync(file, copy);
+      readFileSync(copy);
+      ours.push(sideOf('airlock --map', await serve(serveOurs(copy, join(folder, 'map.sock'), ['--map'])), load));
+    }
     // What its own documentation names as the fast ways.
     const ways = direct ? (['io_uring', 'native'] as const) : (['io_uring', 'threads'] as const);
     const peers: Side[] = [];
@@ -77,7 +85,7 @@ async function prepare(direct: boolean, load: Load): Promise<Prepared | string> 
       peers.push(sideOf(`qemu-storage-daemon ${aio}`, server, load));
     }
     if (!direct) readFileSync(file);
-    return { ours: [sideOf('airlock', ours, load)], peers, operations: 1, close };
+    return { ours, peers, operations: 1, close };
   } catch (error) {
     await close();
     throw error;

@@ -31,10 +31,10 @@ async function started(child: ChildProcess, socket: string, name: string): Promi
   throw new Error(`${name} does not serve the disk`);
 }
 
-/** As a user starts it; libblkio does not seal its memory. */
-export function serveOurs(file: string, socket: string, direct: boolean): Promise<DiskServer> {
+/** As a user starts it, with `more` options; libblkio does not seal its memory. */
+export function serveOurs(file: string, socket: string, more: readonly string[]): Promise<DiskServer> {
   const args = ['device', 'serve', 'block', '--socket', socket, '--file', file, '--queues', '1', '--unsealed-memory'];
-  const child = spawn(process.execPath, [airlock, ...args, ...(direct ? ['--direct'] : [])], {
+  const child = spawn(process.execPath, [airlock, ...args, ...more], {
     stdio: ['ignore', 'ignore', 'ignore'],
   });
   return started(child, socket, 'airlock device serve');

@@ -1,7 +1,7 @@
 /**
- * Pages of a file that were read moments ago, copied from a mapping instead of read again: half the cost. It has a price,
+ * Pages of a file that were read lately, copied from a mapping instead of read again: half the cost. It has a price,
  * so it is asked for (`--map`): a page that the file no longer has, or that cannot be read again, kills whoever touches it
- * (SIGBUS). So only pages that the kernel has just read are touched, what was noted is forgotten again soon, and the size of
+ * (SIGBUS). So only pages that the kernel read lately are touched, what was noted is forgotten after a while, and the size of
  * the file is looked at before every batch; what remains is a file that shrinks within the batch, and a page that left the
  * cache and fails to come back.
  */
@@ -13,7 +13,7 @@ const PAGE = 4096;
 /** Longer transfers are not worth their check. */
 const MOST_PAGES = 64;
 /** A page counts as read lately within this turn and the next. */
-const TURN_MILLISECONDS = 2000;
+const TURN_MILLISECONDS = 30_000;
 const TURNS = 65535;
 /** Two bytes a page, used as far as pages are read: 1 TiB. */
 const PAGES_LIMIT = 2 ** 28;
