@@ -9,4 +9,9 @@ export const SERVED_TYPES: Readonly<Record<string, () => Promise<{ readonly serv
   vsock: () => import('./vsock/serve.ts'),
   '9p': () => import('./9p/serve.ts'),
   console: () => import('./console/serve.ts'),
+  balloon: () => import('./balloon/serve.ts'),
+  scsi: () => import('./scsi/serve.ts'),
+  gpu: () => import('./gpu/serve.ts'),
+  input: () => import('./input/serve.ts'),
+  fs: () => import('./fs/serve.ts'),
 };

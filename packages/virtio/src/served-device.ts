@@ -6,12 +6,18 @@
 import type { Problem } from '@airlock/core/result.ts';
 import type { DeviceType } from './config/field.ts';
 import type { Features } from './features.ts';
+import type { AddressSpace } from './memory/space.ts';
 import type { DeviceQueue } from './ring/queue.ts';
 
 /** The transport, as its device sees it. Valid from `start` until `stop`. */
 export interface DeviceLink {
   /** What was negotiated. */
   readonly features: Features;
+  /**
+   * Where the driver's addresses lead, for devices whose requests name memory themselves (a GPU's backing); absent or null
+   * where the transport does not say.
+   */
+  readonly memory?: AddressSpace | null;
   /** Sends a used buffer notification if the driver wants one; call it after `DeviceQueue.publish`. */
   notify(index: number): void;
   /** The configuration space changed: raises the generation and sends a configuration change notification (§2.5.1). */

@@ -58,7 +58,7 @@ export class DeviceSide implements DeviceLink, Poller {
   mayTransfer: () => boolean = () => true;
   private agreed: Features = NO_FEATURES;
   private started = false;
-  private memory: AddressSpace | null = null;
+  memory: AddressSpace | null = null;
   private readonly events: DeviceSideEvents;
   private readonly running: (DeviceQueue | null)[];
 

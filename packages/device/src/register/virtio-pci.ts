@@ -58,6 +58,8 @@ const OTHER_CLASS = 0x00ff00;
 export interface SharedWindow {
   readonly id: number;
   readonly bank: Bank;
+  /** Called once with a way to ask where its BAR is now: what software wrote there, 0 before that. */
+  located?(address: () => number): void;
 }
 
 export interface VirtioPciOptions {
@@ -187,11 +189,25 @@ export function virtioPciFunction(served: ServedDevice, options: VirtioPciOption
   const pci: PciFunction | undefined = created.ok ? created.value : undefined;
   if (!created.ok) return created;
   side.mayTransfer = () => created.value.busMaster;
+  sharedMemory.forEach(({ located }, i) => {
+    located?.(() => barAddress(created.value, SHARED_BARS[i] ?? 4));
+  });
   return { ok: true, value: { pci: created.value, side } };
 }
 
 /** One 64-bit BAR is left, and one stretch of shared memory is what any type of device has. */
 const SHARED_BARS = [4];
+
+/** What a 64-bit BAR says. */
+function barAddress(pci: PciFunction, bar: number): number {
+  const bytes = new Uint8Array(8);
+  pci.readRegion(CONFIG_REGION, BARS_AT + 4 * bar, bytes);
+  const view = new DataView(bytes.buffer);
+  return view.getUint32(4, true) * 2 ** 32 + ((view.getUint32(0, true) & ~0xf) >>> 0);
+}
+
+const CONFIG_REGION = 7;
+const BARS_AT = 0x10;
 
 function powerOfTwo(size: number): number {
   return 2 ** Math.ceil(Math.log2(Math.max(size, 4096)));

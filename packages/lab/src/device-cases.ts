@@ -1,0 +1,222 @@
+/** What each type of device is used for in a guest, and how both sides are asked whether it was. */
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { inflateSync } from 'node:zlib';
+import { fail, ok, type Result } from '@airlock/core/result.ts';
+import type { Bench, DeviceCase } from './device-bench.ts';
+
+const wrong = (what: string, seen: unknown): Result<never> =>
+  fail('device-bench-failed', `${what}: ${typeof seen === 'string' ? seen : JSON.stringify(seen)}`);
+
+/** A fact of the device as a number; 0 where there is none. */
+async function fact(bench: Bench, name: string): Promise<number> {
+  const facts = await bench.ask('facts');
+  const value = facts.ok ? (facts.value as Record<string, unknown>)[name] : undefined;
+  return typeof value === 'number' ? value : 0;
+}
+
+/** Asks until it holds, or 20 s are over. */
+async function until(holds: () => Promise<boolean>): Promise<boolean> {
+  for (let tries = 0; tries < 100; tries++) {
+    if (await holds()) return true;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+  return false;
+}
+
+const FREE = "awk '/^MemFree/ { print $2 }' /proc/meminfo";
+
+const balloon: DeviceCase = {
+  type: 'balloon',
+  driver: 'virtio_balloon',
+  shape: { queues: 4, config: 8 },
+  options: () => [],
+  async use(bench) {
+    const before = await bench.shell(FREE);
+    if (!before.ok) return before;
+    const target = 64 * 256;
+    await bench.ask('target 64');
+    const full = await until(async () => (await fact(bench, 'pages')) === target);
+    const during = await bench.shell(FREE);
+    if (!full || !during.ok) return wrong('the balloon did not fill', await bench.ask('facts'));
+    if (Number(before.value) - Number(during.value) < 48 * 1024) return wrong('free memory', [before, during]);
+    await bench.ask('target 0');
+    if (!(await until(async () => (await fact(bench, 'pages')) === 0))) return wrong('it stays full', '');
+    if ((await fact(bench, 'strange')) !== 0) return wrong('pages', await bench.ask('facts'));
+    // The pages were the driver's again before it frees them.
+    const given = await until(async () => {
+      const back = await bench.shell(FREE);
+      return back.ok && Number(back.value) - Number(during.value) >= 48 * 1024;
+    });
+    if (!given) return wrong('not given back', during.value);
+    const facts = await bench.ask('facts');
+    const { stats } = (facts.ok ? facts.value : {}) as { stats?: Record<string, number> };
+    if (!((stats?.['total-memory'] ?? 0) > 2 ** 28)) return wrong('statistics', facts);
+    return ok('64 MiB inflated and deflated, page by page; statistics');
+  },
+};
+
+const input: DeviceCase = {
+  type: 'input',
+  driver: 'virtio_input',
+  shape: { queues: 2, config: 136 },
+  options: () => ['--name', 'Airlock test keys'],
+  async use(bench) {
+    const node = await bench.shell(
+      `for e in /sys/class/input/event*; do grep -q 'Airlock test keys' $e/device/name && basename $e; done`,
+    );
+    if (!node.ok) return node;
+    // 24 bytes each: the time, then type, code and value.
+    const heard = bench.shell(
+      `timeout 20 dd if=/dev/input/${node.value.trim()} bs=24 count=4 2>/dev/null | hexdump -v -e '8/2 "%x " " = " 1/2 "%x " 1/2 "%x " 1/4 "%x" "\\n"'`,
+      40,
+    );
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    const pressed = await bench.ask('key 30');
+    if (!pressed.ok) return pressed;
+    const events = await heard;
+    if (!events.ok) return events;
+    const seen = events.value
+      .trim()
+      .split('\n')
+      .map((line) => line.split(' = ')[1]);
+    if (seen.join('; ') !== '1 1e 1; 0 0 0; 1 1e 0; 0 0 0') return wrong('events', events.value);
+    if ((await fact(bench, 'dropped')) !== 0) return wrong('dropped', '');
+    return ok('a key pressed and let go, read from /dev/input');
+  },
+};
+
+const SCSI_BYTES = 32 << 20;
+
+const scsi: DeviceCase = {
+  type: 'scsi',
+  driver: 'virtio_scsi',
+  shape: { queues: 3, config: 36 },
+  options(folder) {
+    const file = join(folder, 'disk.img');
+    writeFileSync(file, '');
+    truncateSync(file, SCSI_BYTES);
+    return ['--file', file, '--serial', 'airlock-scsi'];
+  },
+  async use(bench) {
+    const done = await bench.shell(
+      `for i in $(seq 50); do [ -b /dev/sda ] && break; sleep 0.2; done
+[ "$(cat /sys/block/sda/size)" = ${SCSI_BYTES / 512} ]
+cat /sys/block/sda/device/model /sys/block/sda/device/vendor >&2
+dd if=/dev/urandom of=/tmp/data bs=64k count=64 2>/dev/null
+dd if=/tmp/data of=/dev/sda bs=256k conv=fsync 2>/dev/null
+echo 3 >/proc/sys/vm/drop_caches
+[ "$(sha256sum </tmp/data)" = "$(head -c 4194304 /dev/sda | sha256sum)" ]
+mkfs.ext4 -q -E lazy_itable_init=0 /dev/sda
+mkdir -p /mnt/s && mount /dev/sda /mnt/s && cp /tmp/data /mnt/s/ && umount /mnt/s
+e2fsck -fn /dev/sda >/dev/null 2>&1
+mount /dev/sda /mnt/s && cmp /tmp/data /mnt/s/data && umount /mnt/s
+rm /tmp/data`,
+      120,
+    );
+    if (!done.ok) return done;
+    if ((await fact(bench, 'written')) < 8 << 20 || (await fact(bench, 'malformed')) !== 0) {
+      return wrong('commands', await bench.ask('facts'));
+    }
+    return ok('4 MiB written, synced and read back; a filesystem');
+  },
+};
+
+const GPU_PICTURE = { width: 640, height: 480 };
+
+const gpu: DeviceCase = {
+  type: 'gpu',
+  driver: 'virtio_gpu',
+  shape: { queues: 2, config: 16 },
+  not: { 'vhost-user': 'its requests name memory themselves, which this transport does not show' },
+  options: (folder) => ['--size', `${GPU_PICTURE.width}x${GPU_PICTURE.height}`, '--png', join(folder, 'picture.png')],
+  async use(bench) {
+    // The console's own picture first; then the upper half red and the lower half blue, as the framebuffer has them.
+    const { width, height } = GPU_PICTURE;
+    const painted = await bench.shell(
+      `for i in $(seq 50); do [ -c /dev/fb0 ] && break; sleep 0.2; done
+[ "$(cat /sys/class/graphics/fb0/virtual_size)" = ${width},${height} ]
+cat /sys/class/drm/card0-Virtual-1/edid | head -c 128 | wc -c
+half=$(( ${width} * ${height} / 2 ))
+echo -ne '\\x00\\x00\\xff\\x00' >/tmp/red
+echo -ne '\\xff\\x00\\x00\\x00' >/tmp/blue
+for c in red blue; do
+  cp /tmp/$c /tmp/all; while [ $(wc -c </tmp/all) -lt $((half * 4)) ]; do cat /tmp/all /tmp/all >/tmp/more; mv /tmp/more /tmp/all; done
+  head -c $((half * 4)) /tmp/all >/tmp/half.$c
+done
+cat /tmp/half.red /tmp/half.blue >/dev/fb0
+rm /tmp/half.* /tmp/all`,
+      120,
+    );
+    if (!painted.ok) return painted;
+    if (!painted.value.includes('128')) return wrong('EDID', painted.value);
+    let last = '';
+    const shown = await until(async () => {
+      const answer = await bench.ask('screenshot');
+      if (!answer.ok) return false;
+      const colours = picturePixels(Buffer.from((answer.value as { png: string }).png, 'base64'), [
+        [width / 2, 20],
+        [width / 2, height / 2 - 2],
+        [width / 2, height / 2 + 2],
+        [width / 2, height - 4],
+      ]);
+      last = colours.join(' ');
+      return last === 'ff0000 ff0000 0000ff 0000ff';
+    });
+    if (!shown) return wrong('the picture', last);
+    if ((await fact(bench, 'refused')) !== 0) return wrong('commands', await bench.ask('facts'));
+    return ok('display and EDID; a framebuffer painted, flushed and saved as PNG');
+  },
+};
+
+/** Colours of some pixels of a PNG of ours: one IDAT, no filters. */
+function picturePixels(png: Uint8Array, points: readonly (readonly [number, number])[]): string[] {
+  const view = new DataView(png.buffer, png.byteOffset, png.byteLength);
+  const width = view.getUint32(16);
+  const data = inflateSync(png.subarray(41, 41 + view.getUint32(33)));
+  return points.map(([x, y]) =>
+    Buffer.from(data.subarray((3 * width + 1) * y + 1 + 3 * x).subarray(0, 3)).toString('hex'),
+  );
+}
+
+const fs: DeviceCase = {
+  type: 'fs',
+  driver: 'virtiofs',
+  shape: { queues: 2, config: 40 },
+  options(folder) {
+    mkdirSync(join(folder, 'share/deep'), { recursive: true });
+    writeFileSync(join(folder, 'share/from-host'), 'written by the host\n');
+    writeFileSync(join(folder, 'secret'), 'not to be seen\n');
+    symlinkSync('../secret', join(folder, 'share/out'));
+    return ['--share', join(folder, 'share'), '--tag', 'folder'];
+  },
+  async use(bench) {
+    const done = await bench.shell(
+      `mkdir -p /mnt/fs && mount -t virtiofs folder /mnt/fs
+[ "$(cat /mnt/fs/from-host)" = 'written by the host' ]
+[ "$(ls /mnt/fs | tr '\\n' ' ')" = 'deep from-host out ' ]
+! cat /mnt/fs/out 2>/dev/null
+dd if=/dev/urandom of=/mnt/fs/deep/file bs=100k count=20 2>/dev/null
+mkdir /mnt/fs/new && mv /mnt/fs/deep/file /mnt/fs/new/moved && sync
+for n in $(seq 300); do echo $n >/mnt/fs/deep/$n; done
+[ $(ls /mnt/fs/deep | wc -l) = 300 ]
+rm -r /mnt/fs/deep
+df /mnt/fs >/dev/null
+sha256sum </mnt/fs/new/moved
+umount /mnt/fs`,
+      120,
+    );
+    if (!done.ok) return done;
+    const here = createHash('sha256')
+      .update(readFileSync(join(bench.folder, 'share/new/moved')))
+      .digest('hex');
+    if (done.value.split(' ')[0] !== here || existsSync(join(bench.folder, 'share/deep'))) {
+      return wrong('files', done.value);
+    }
+    return ok('a folder mounted: files and folders read, made, moved, removed; a link that leads out leads nowhere');
+  },
+};
+
+/** In the order in which they are run. */
+export const DEVICE_CASES: readonly DeviceCase[] = [balloon, input, scsi, gpu, fs];
