@@ -13,12 +13,14 @@ export interface VendorMessage {
   readonly standard: number;
   readonly vendor: Uint8Array;
   readonly payload: Uint8Array;
+  /** The length has four bytes although two would do (1.4); an answer has to be as its request is. */
+  readonly large?: boolean;
 }
 
 /** `code` is that of the request or of the response; payloads over 64 KiB need 1.4. */
 export function encodeVendorDefined({ version }: MessageContext, code: number, message: VendorMessage): Uint8Array {
   const { standard, vendor, payload } = message;
-  const large = since(version, '1.4') && payload.length > 0xffff;
+  const large = since(version, '1.4') && (message.large === true || payload.length > 0xffff);
   return concat(
     header(version, code, large ? LARGE : 0),
     le16(standard),
@@ -44,5 +46,6 @@ export function decodeVendorDefined(
   const vendor = reader.take(vendorLength, 'VendorID');
   let length = reader.u16('PayloadLength');
   if (large) length = reader.u32('LargePayloadLength');
-  return reader.end({ standard, vendor, payload: reader.take(length, 'Payload') }, padding);
+  const payload = reader.take(length, 'Payload');
+  return reader.end({ standard, vendor, payload, ...(large ? { large } : {}) }, padding);
 }

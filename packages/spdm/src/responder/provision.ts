@@ -63,9 +63,9 @@ export function answerVendorDefined(
   const decoded = decodeVendorDefined(bytes, context, REQUEST.VENDOR_DEFINED_REQUEST);
   if (!decoded.ok) return refuse('InvalidRequest');
   const answer = options.vendor(decoded.value.message, session?.id ?? null);
-  return answer === null
-    ? refuse('UnsupportedRequest', bytes[1])
-    : reply(encodeVendorDefined(context, RESPONSE.VENDOR_DEFINED_RESPONSE, answer));
+  if (answer === null) return refuse('UnsupportedRequest', bytes[1]);
+  const large = decoded.value.message.large === true ? { large: true } : {};
+  return reply(encodeVendorDefined(context, RESPONSE.VENDOR_DEFINED_RESPONSE, { ...answer, ...large }));
 }
 
 /** Bits of key kinds, which KEY_PAIR_INFO has in place of signature algorithms. */
