@@ -14,6 +14,9 @@ const TRANSPORTS = Object.keys(SERVE_TRANSPORTS);
 /** Options of the verb itself; all others belong to a type. */
 const OWN = ['socket', 'as', 'transport', 'once', 'unsealed-memory', 'plain', 'no-sandbox', 'json', 'help'];
 
+/** How a front-end leaves when nothing is wrong. */
+const IN_ORDER = ['vhost-user-closed', 'vfio-user-gone'];
+
 /** Loaded here, because the options of all types are the options of the verb. */
 const types = new Map<string, ServedType>(
   await Promise.all(
@@ -158,7 +161,9 @@ function eventText(event: ServeEvent): string {
     case 'connected':
       return 'a front-end connected';
     case 'disconnected':
-      return `the front-end has gone: ${problemText(event.why)}`;
+      return IN_ORDER.includes(event.why.code)
+        ? 'the front-end has gone'
+        : `the front-end has gone: ${problemText(event.why)}`;
     case 'problem':
     case 'failed':
       return problemText(event.problem);
@@ -178,7 +183,7 @@ function sandboxText(layers: readonly SandboxLayer[]): string {
 
 function placeText({ transport, socket }: { readonly transport: string; readonly socket: string }): string {
   if (SOCKET_TRANSPORTS.includes(transport)) return `listens on ${safe(socket)}`;
-  return `is there; attach it: vdpa dev add name ${safe(socket)} mgmtdev vduse`;
+  return `is /dev/vduse/${safe(socket)}, and goes onto the vdpa bus now`;
 }
 
 function problemText(problem: Problem): string {
