@@ -10,7 +10,8 @@ import {
   type SpdmVersion,
   since,
 } from '../src/algorithms.ts';
-import { encodeCertificateChain } from '../src/certificate-chain.ts';
+import { encodeCertificateChain, readCertificateChain } from '../src/certificate-chain.ts';
+import { REQUEST } from '../src/messages/codes.ts';
 import { KEY_USAGE } from '../src/messages/digests.ts';
 import { readLogEntries } from '../src/messages/measurement-log.ts';
 import { getCertificate, getDigests } from '../src/requester/certificates.ts';
@@ -24,11 +25,17 @@ import {
   getMeasurementLog,
   setCertificate,
 } from '../src/requester/requests.ts';
+import { endSession, establishSession } from '../src/requester/session.ts';
 import { start } from '../src/requester/start.ts';
 import { verifyTranscript } from '../src/signing.ts';
 import { codeOf, must } from './support/must.ts';
 import { crypto, MEASUREMENTS, makePair, testKey } from './support/pair.ts';
 import { authenticate, useSession } from './support/whole-exchange.ts';
+
+function leafKey(certificate: Uint8Array): Uint8Array {
+  const chain = encodeCertificateChain(crypto, '1.2', 'sha256', certificate, [certificate]);
+  return must(readCertificateChain(chain, '1.2', 'sha256')).leafSpki;
+}
 
 for (const version of SPDM_VERSIONS) {
   for (const binding of ['doe', 'mctp'] as const) {
@@ -256,4 +263,47 @@ test('endpoint info, signed and not; the measurement log; a CSR; a certificate t
     );
   }
   assert.deepEqual(kept.length, 6);
+});
+
+test('a responder that needs time: its answers are asked for again, and signed as if they had come at once', () => {
+  const codes = [
+    REQUEST.GET_DIGESTS,
+    REQUEST.CHALLENGE,
+    REQUEST.GET_MEASUREMENTS,
+    REQUEST.KEY_EXCHANGE,
+    REQUEST.FINISH,
+  ];
+  for (const version of SPDM_VERSIONS) {
+    const pair = makePair({ version, responder: { late: { codes, exponent: 15 } } });
+    must(pair.run(authenticate(pair.connection)));
+    must(pair.run(useSession(pair.connection)));
+  }
+});
+
+test('a responder whose key is known, and has no certificate', () => {
+  const { certificate, signing } = testKey('ecdsa-p256');
+  for (const version of SPDM_VERSIONS) {
+    const known = leafKey(certificate);
+    const pair = makePair({
+      version,
+      requester: { peerKey: known },
+      responder: { slots: new Map(), knownKey: { spki: known, key: signing } },
+    });
+    const { connection } = pair;
+    must(pair.run(start(connection)));
+    assert.equal(codeOf(pair.run(getDigests(connection, null))), 'capability-missing');
+    must(pair.run(challenge(connection, 15)));
+    must(pair.run(getMeasurements(connection, { operation: 'all', sign: 15 })));
+    const { session } = must(pair.run(establishSession(connection, { slot: 15 })));
+    must(pair.run(endSession(connection, session)));
+    // Another key than the one that was given.
+    const other = makePair({
+      version,
+      requester: { peerKey: leafKey(testKey('ecdsa-p256', 'other').certificate) },
+      responder: { slots: new Map(), knownKey: { spki: known, key: signing } },
+    });
+    must(other.run(start(other.connection)));
+    assert.equal(codeOf(other.run(challenge(other.connection, 15))), 'chain-digest-mismatch');
+    assert.equal(codeOf(other.run(establishSession(other.connection, { slot: 15 }))), 'signature-wrong');
+  }
 });

@@ -4,6 +4,7 @@ import { ok } from '@airlock/core/result.ts';
 import { SPDM_VERSIONS } from '../src/algorithms.ts';
 import { doeBinding } from '../src/doe/binding.ts';
 import { mctpBinding } from '../src/mctp/binding.ts';
+import { REQUEST } from '../src/messages/codes.ts';
 import { ALL_PREFERENCES } from '../src/negotiate.ts';
 import { Responder } from '../src/responder/responder.ts';
 import type { MutualMode, ResponderOptions } from '../src/responder/state.ts';
@@ -52,7 +53,7 @@ async function run(
 
 const trusting = (mode: MutualMode): Partial<ResponderOptions> => ({ mutual: { mode, trust: () => ok(null) } });
 
-describe('DMTF’s requester, answered by us', { concurrency: 4, skip: withoutEmulator }, () => {
+describe('DMTF’s requester, answered by us', { concurrency: 8, skip: withoutEmulator }, () => {
   for (const version of SPDM_VERSIONS) {
     test(`SPDM ${version}`, async () => {
       const requests = await run(makeResponder('ecp384'), ['--ver', version]);
@@ -77,6 +78,14 @@ describe('DMTF’s requester, answered by us', { concurrency: 4, skip: withoutEm
       await run(responder, ['--ver', '1.3'], false, [CONNECTION, SESSION], transport);
     });
   }
+
+  test('answers that need time', async () => {
+    const late = {
+      codes: [REQUEST.GET_DIGESTS, REQUEST.CHALLENGE, REQUEST.GET_MEASUREMENTS, REQUEST.KEY_EXCHANGE],
+      exponent: 12,
+    };
+    await run(makeResponder('ecp384', { late }), ['--ver', '1.2']);
+  });
 
   for (const version of ['1.3', '1.4']) {
     test(`SPDM ${version}, several keys, log, endpoint info, key pairs`, async () => {

@@ -1,13 +1,18 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { ok } from '@airlock/core/result.ts';
 import { SPDM_VERSIONS } from '../src/algorithms.ts';
 import { ALL_PREFERENCES } from '../src/negotiate.ts';
+import { challenge } from '../src/requester/challenge.ts';
 import { Connection } from '../src/requester/connection.ts';
+import { getMeasurements } from '../src/requester/measurements.ts';
 import { drive } from '../src/requester/procedure.ts';
 import { getEndpointInfo, getMeasurementLog } from '../src/requester/requests.ts';
+import { endSession, establishSession } from '../src/requester/session.ts';
 import { start } from '../src/requester/start.ts';
-import { type EmulatorTransport, startResponder, withoutEmulator } from './support/emulator.ts';
+import { EMULATOR, type EmulatorTransport, startResponder, withoutEmulator } from './support/emulator.ts';
 import { sampleRequester } from './support/identities.ts';
 import { must } from './support/must.ts';
 import { crypto } from './support/pair.ts';
@@ -51,7 +56,7 @@ async function runAll({ options, transport = 'MCTP', identity, clear = false, tr
   }
 }
 
-describe('DMTF’s responder, asked by us', { concurrency: 4, skip: withoutEmulator }, () => {
+describe('DMTF’s responder, asked by us', { concurrency: 8, skip: withoutEmulator }, () => {
   for (const version of SPDM_VERSIONS) {
     for (const transport of ['MCTP', 'PCI_DOE', 'TCP'] as const) {
       test(`SPDM ${version} over ${transport}`, async () => {
@@ -139,6 +144,25 @@ describe('DMTF’s responder, asked by us', { concurrency: 4, skip: withoutEmula
       await emulator.stop();
     }
   });
+
+  for (const version of SPDM_VERSIONS) {
+    test(`SPDM ${version}: a responder whose key is known, and has no certificate`, async () => {
+      const caps = 'CHAL,MEAS_SIG,ENCRYPT,MAC,KEY_EX,PUB_KEY_ID';
+      const emulator = await startResponder('MCTP', ['--ver', version, '--slot_id', '0xFF', '--cap', caps]);
+      try {
+        const { link, binding } = emulator;
+        const peerKey = new Uint8Array(readFileSync(join(EMULATOR, 'ecp384', 'end_responder.key.pub.der')));
+        const connection = new Connection({ crypto, binding, trust: () => ok(null), peerKey });
+        must(await drive(start(connection), link));
+        must(await drive(challenge(connection, 15, { summary: 'all' }), link));
+        must(await drive(getMeasurements(connection, { operation: 'all', sign: 15 }), link));
+        const { session } = must(await drive(establishSession(connection, { slot: 15 }), link));
+        must(await drive(endSession(connection, session), link));
+      } finally {
+        await emulator.stop();
+      }
+    });
+  }
 
   test('a responder whose versions are all too old is not spoken to', async () => {
     const emulator = await startResponder('MCTP', ['--ver', '1.1']);

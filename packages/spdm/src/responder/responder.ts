@@ -4,7 +4,7 @@ import { since, VERSION_BYTE, versionOfByte } from '../algorithms.ts';
 import { hasCapability } from '../messages/capabilities.ts';
 import { chunkOverhead, decodeChunk, decodeChunkGet, encodeChunk, encodeChunkSendAck } from '../messages/chunk.ts';
 import { ERROR_CODE, REQUEST, RESPONSE } from '../messages/codes.ts';
-import { encodeError } from '../messages/error.ts';
+import { decodeRespondIfReady, encodeError, encodeNotReady } from '../messages/error.ts';
 import { recordSessionId } from '../secured/records.ts';
 import { answerDeliverEncapsulated, answerGetEncapsulatedRequest } from './encapsulated.ts';
 import { answerChallenge, answerGetCertificate, answerGetDigests } from './identity.ts';
@@ -30,7 +30,7 @@ const CLEAR_ONLY: readonly number[] = [
 const SESSION_ONLY: readonly number[] = [REQUEST.HEARTBEAT, REQUEST.KEY_UPDATE, REQUEST.END_SESSION];
 const HANDSHAKE: readonly number[] = [
   ...[REQUEST.FINISH, REQUEST.PSK_FINISH, REQUEST.GET_ENCAPSULATED_REQUEST],
-  ...[REQUEST.DELIVER_ENCAPSULATED_RESPONSE, REQUEST.CHUNK_GET, REQUEST.CHUNK_SEND],
+  ...[REQUEST.DELIVER_ENCAPSULATED_RESPONSE, REQUEST.CHUNK_GET, REQUEST.CHUNK_SEND, REQUEST.RESPOND_IF_READY],
 ];
 
 export class Responder {
@@ -86,7 +86,7 @@ export class Responder {
   private respond(message: Uint8Array, session: ResponderSession | null): Uint8Array {
     const code = message[1] ?? 0;
     const answer = message.length < 4 ? refuse('InvalidRequest') : this.dispatch(code, message, session);
-    if (answer.kind === 'error') return encodeError(this.state.spoken, answer.code, answer.data);
+    if (answer.kind === 'error') return encodeError(this.state.spoken, answer.code, answer.data, answer.extended);
     return code === REQUEST.CHUNK_GET || code === REQUEST.CHUNK_SEND ? answer.bytes : this.fit(answer.bytes, session);
   }
 
@@ -128,8 +128,35 @@ export class Responder {
     // Anything else ends what was going on in chunks.
     state.incoming = null;
     state.outgoing = null;
+    if (code === REQUEST.RESPOND_IF_READY) return this.answerLate(message, session);
+    if (state.options.late?.codes.includes(code)) return this.postpone(code, message, session);
+    state.pending = null;
     state.transcripts.begin(code, session);
     return this.answerTo(code, message, session);
+  }
+
+  /** ResponseNotReady: the request is kept, and answered when it is asked for again. */
+  private postpone(code: number, message: Uint8Array, session: ResponderSession | null): Answer {
+    const { state } = this;
+    const token = state.nextHandle;
+    state.nextHandle = (token + 1) & 0xff;
+    state.pending = { token, message, sessionId: session?.id ?? null };
+    const { exponent = 0 } = state.options.late ?? {};
+    const extended = encodeNotReady({ exponent, request: code, token, multiplier: 4 });
+    return { kind: 'error', code: ERROR_CODE.ResponseNotReady, data: 0, extended };
+  }
+
+  private answerLate(message: Uint8Array, session: ResponderSession | null): Answer {
+    const { state } = this;
+    const { pending } = state;
+    const decoded = decodeRespondIfReady(message, state.context);
+    if (!decoded.ok) return refuse('InvalidRequest');
+    if (pending === null || pending.sessionId !== (session?.id ?? null)) return refuse('UnexpectedRequest');
+    const { request, token } = decoded.value.message;
+    if (request !== pending.message[1] || token !== pending.token) return refuse('InvalidRequest');
+    state.pending = null;
+    state.transcripts.begin(request, session);
+    return this.answerTo(request, pending.message, session);
   }
 
   private answerTo(code: number, message: Uint8Array, session: ResponderSession | null): Answer {
@@ -170,8 +197,6 @@ export class Responder {
     if (since13 && code === REQUEST.GET_MEASUREMENT_EXTENSION_LOG) return answerGetMeasurementLog(state, message);
     if (since13 && code === REQUEST.GET_KEY_PAIR_INFO) return answerGetKeyPairInfo(state, message);
     if (since13 && code === REQUEST.GET_ENDPOINT_INFO) return answerGetEndpointInfo(state, message);
-    // Nothing is ever answered later.
-    if (code === REQUEST.RESPOND_IF_READY) return refuse('UnexpectedRequest');
     return refuse('UnsupportedRequest', code);
   }
 

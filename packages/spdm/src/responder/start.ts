@@ -10,7 +10,8 @@ import { type Answer, type ResponderOptions, type ResponderState, refuse, reply 
 /** What a responder with these options can do, in a version. */
 export function responderFlags(options: ResponderOptions, version: SpdmVersion): number {
   const { measurements, mutual, psk, multiKey } = options;
-  let flags = CAPABILITY.CERT | CAPABILITY.CHAL | CAPABILITY.ENCRYPT | CAPABILITY.MAC | CAPABILITY.KEY_EX;
+  let flags: number = options.knownKey === undefined ? CAPABILITY.CERT : CAPABILITY.PUB_KEY_ID;
+  flags |= CAPABILITY.CHAL | CAPABILITY.ENCRYPT | CAPABILITY.MAC | CAPABILITY.KEY_EX;
   flags |= CAPABILITY.HBEAT | CAPABILITY.KEY_UPD | CAPABILITY.CHUNK | CAPABILITY.LARGE_RESP;
   if (measurements !== undefined) flags |= CAPABILITY.MEAS_SIG | CAPABILITY.MEAS_FRESH;
   if (mutual !== undefined) flags |= CAPABILITY.MUT_AUTH | CAPABILITY.ENCAP;
@@ -70,7 +71,9 @@ export function answerNegotiateAlgorithms(state: ResponderState, bytes: Uint8Arr
   if (!decoded.ok || peer === null) return refuse('InvalidRequest');
   const { version } = context;
   // Only what a slot's key can sign with is ever selected.
-  const keys = [...options.slots.values()].map(({ key }) => key);
+  const keys = [...options.slots.values(), ...(options.knownKey === undefined ? [] : [options.knownKey])].map(
+    ({ key }) => key,
+  );
   const signatures = options.algorithms.signatures.filter((name) => keys.some((key) => key.fits(name)));
   const selected = selectAlgorithms(
     version,

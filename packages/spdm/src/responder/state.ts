@@ -36,8 +36,12 @@ export interface ResponderOptions {
   readonly crypto: SpdmCrypto;
   readonly binding: Binding;
   readonly algorithms: ResponderAlgorithms;
-  /** By slot number, 0 to 7; slot 0 has to be there. */
+  /** By slot number, 0 to 7; slot 0 has to be there, unless there is a key that requesters know. */
   readonly slots: ReadonlyMap<number, ResponderSlot>;
+  /** PUB_KEY_ID_CAP: a key that requesters were given beforehand, in place of all slots; DER SubjectPublicKeyInfo. */
+  readonly knownKey?: { readonly spki: Uint8Array; readonly key: SigningKey };
+  /** Requests that are first answered with ResponseNotReady, and after 2 to `exponent` microseconds in earnest. */
+  readonly late?: { readonly codes: readonly number[]; readonly exponent: number };
   /** Values; where a digest is asked for and `raw` is not fixed, the measurement hash of the value is given. */
   readonly measurements?: readonly ResponderMeasurement[];
   /** MEL_CAP (1.3): the whole log. */
@@ -136,6 +140,8 @@ export class ResponderState {
   own: Capabilities;
   context: MessageContext;
   negotiated: Negotiated | null = null;
+  /** A request that is to be answered when it is asked for again. */
+  pending: { readonly token: number; readonly message: Uint8Array; readonly sessionId: number | null } | null = null;
   incoming: LargeTransfer | null = null;
   outgoing: LargeTransfer | null = null;
   nextHandle = 0;
@@ -169,6 +175,7 @@ export class ResponderState {
     this.spoken = null;
     this.peer = null;
     this.negotiated = null;
+    this.pending = null;
     this.incoming = null;
     this.outgoing = null;
     this.clearSession = null;
@@ -185,7 +192,7 @@ export class ResponderState {
 /** What goes back: a message, or the code of an ERROR. */
 export type Answer =
   | { readonly kind: 'message'; readonly bytes: Uint8Array }
-  | { readonly kind: 'error'; readonly code: number; readonly data: number };
+  | { readonly kind: 'error'; readonly code: number; readonly data: number; readonly extended?: Uint8Array };
 
 export function reply(bytes: Uint8Array): Answer {
   return { kind: 'message', bytes };
