@@ -25,6 +25,7 @@ import {
   addressPayload,
   echoed,
   GUEST_BASE,
+  mappedFiles,
   must,
   openDescriptors,
   placeQueue,
@@ -42,10 +43,12 @@ const vringFd = (index: number, hasFd: boolean): Payload => ({ form: 'vring-fd',
 /** Runs a script against a fresh back-end, and checks what must hold whatever the script did. */
 function offend(script: (front: ScriptedFrontEnd, device: EchoDevice) => void, device = new EchoDevice()): void {
   const before = openDescriptors();
+  const mapped = mappedFiles();
   const front = new ScriptedFrontEnd(device);
   script(front, device);
   front.end();
   assert.equal(openDescriptors(), before, 'descriptors were left open');
+  assert.equal(mappedFiles(), mapped, 'memory was left mapped');
   assert.equal(front.reactor.watchCount, 0);
   assert.equal(front.reactor.pollerCount, 0);
   const starts = device.log.filter((one) => one === 'start').length;
@@ -138,6 +141,36 @@ test('every message with every wrong size, and with descriptors that do not belo
       }
     }
   }
+});
+
+test('the wrong number of descriptors is refused, and so is a table of another size than it says', () => {
+  offend((front) => {
+    front.negotiate();
+    const ram = front.ram(65536);
+    const fds = (count: number): number[] => Array.from({ length: count }, () => ram.fd);
+    const region: Payload = { form: 'region', region: ram.region };
+    const table: Payload = { form: 'regions', regions: [ram.region] };
+    const signal = (count: number): number[] => Array.from({ length: count }, () => front.eventFd());
+    assert.equal(front.ack('SET_VRING_CALL', vringFd(0, true), []), 1);
+    assert.equal(front.ack('SET_VRING_CALL', vringFd(0, true), signal(2)), 1);
+    assert.equal(front.ack('SET_VRING_CALL', vringFd(0, false), signal(1)), 1);
+    assert.equal(front.ack('SET_VRING_NUM', vring(0, 8), signal(1)), 1);
+    assert.equal(front.ack('ADD_MEM_REG', region, []), 1);
+    assert.equal(front.ack('ADD_MEM_REG', region, fds(2)), 1);
+    assert.equal(front.ack('SET_MEM_TABLE', table, []), 1);
+    assert.equal(front.ack('SET_MEM_TABLE', table, fds(2)), 1);
+    assert.equal(front.ack('SET_BACKEND_REQ_FD', { form: 'none' }, []), 1);
+    assert.deepEqual([...new Set(front.problems)], ['vhost-user-descriptors']);
+    front.events.length = 0;
+    // One region more, or less, than there are.
+    for (const count of [0, 2, 8]) {
+      const bytes = encodeMessage(FRONT_END_MESSAGES.SET_MEM_TABLE.number, NEED_REPLY, table);
+      bytes[12] = count;
+      front.raw(bytes, [ram.fd]);
+      assert.equal(front.reply()?.payload[0], 1);
+    }
+    assert.deepEqual([...new Set(front.problems)], ['vhost-user-payload-size']);
+  });
 });
 
 test('nine descriptors with one message, and descriptors that come with its second half', () => {

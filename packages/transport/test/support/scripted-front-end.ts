@@ -1,6 +1,6 @@
 /** A front-end written by hand, byte by byte: it sends what it is told to, right or wrong, and reads what comes back. */
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import type { Result } from '@airlock/core/result.ts';
 import { createEventFd, drainEventFd, signalEventFd } from '@airlock/transport/event-fd.ts';
 import { type FakeReactor, fakeReactor } from '@airlock/transport/fake-reactor.ts';
@@ -37,6 +37,13 @@ export const systemCalls: SystemCalls = must(await loadSystemCalls());
 /** Open descriptors of this process. */
 export function openDescriptors(): number {
   return readdirSync('/proc/self/fd').length;
+}
+
+/** Stretches of shared memory that are mapped into this process. */
+export function mappedFiles(): number {
+  return readFileSync('/proc/self/maps', 'latin1')
+    .split('\n')
+    .filter((line) => line.includes('/memfd:')).length;
 }
 
 export const ALL_PROTOCOL_FEATURES: readonly ProtocolFeature[] = [
