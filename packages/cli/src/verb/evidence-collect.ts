@@ -3,7 +3,7 @@ import { existsSync, statSync } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { fail } from '@airlock/core/result.ts';
-import { concat, fromHex } from '@airlock/evidence/bytes.ts';
+import { concat, fromHex, latin1 } from '@airlock/evidence/bytes.ts';
 import { deviceNonce, NAME_LIMIT, NONCE_LEAST, NONCE_MOST } from '@airlock/evidence/machine/binding.ts';
 import { type BundleDevice, writeBundle } from '@airlock/evidence/machine/bundle.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
@@ -14,6 +14,7 @@ import { TSM_REPORTS } from '@airlock/linux/attest/tsm-report.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import type { Files } from '@airlock/linux/files.ts';
 import { nodeFiles } from '@airlock/linux/node-files.ts';
+import { decodeEvidence, EVIDENCE_FORMAT } from '@airlock/spdm/attest/evidence.ts';
 import { readBytes, texts } from '../evidence-input.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
@@ -27,8 +28,8 @@ evidence of the devices; takes event logs along. The document goes to standard o
 standard error. airlock verify FILE --nonce HEX reads it; docs/evidence.md, Machines, describes it.
 
   --nonce HEX         the verifier's nonce, 8 to 64 bytes; without one nothing is fresh
-  --device NAME=FILE  evidence of a device, asked for with the device nonce by the device's own tool (NVIDIA's report
-                      with its certificates, as JSON or hex); may stand more than once
+  --device NAME=FILE  evidence of a device, asked for with the device nonce: NVIDIA's report with its certificates (JSON),
+                      or what airlock device attest --save wrote; may stand more than once
   --device-nonce      only print the nonce that devices are to be asked with
   --tpm-key HANDLE    a TPM key that is there already (0x81000003), instead of one below the owner's seed
   --out FILE          write the document there
@@ -142,11 +143,19 @@ async function readDevice(context: Context, text: string, before: readonly Bundl
   if (before.some((one) => one.name === name)) throw new UsageError(`--device ${name}: stands twice`);
   const bytes = await readBytes(context, path);
   if (typeof bytes === 'string') throw new UsageError(`--device ${printable(path)}: ${bytes}`);
+  const document = latin1(bytes);
+  if (document.slice(0, 256).includes(EVIDENCE_FORMAT)) {
+    const spdm = decodeEvidence(document);
+    if (!spdm.ok) throw new UsageError(`--device ${printable(path)}: ${spdm.error.message}`);
+    return { name, kind: 'spdm', evidence: bytes, certificates: new Uint8Array(), interface: null };
+  }
   const { found } = recognise(printable(path), bytes);
   const reports = found.flatMap(({ item }) => (item.kind === 'nvidia-report' ? [item.report] : []));
   const [report] = reports;
   if (report === undefined || reports.length > 1)
-    throw new UsageError(`--device ${printable(path)}: ${reports.length} NVIDIA reports; one is needed`);
+    throw new UsageError(
+      `--device ${printable(path)}: one NVIDIA report, or what airlock device attest --save wrote, is needed`,
+    );
   const certificates = found.flatMap(({ item }) => (item.kind === 'certificate' ? [item.certificate.der] : []));
   return { name, kind: 'nvidia', evidence: report.bytes, certificates: concat(...certificates), interface: null };
 }

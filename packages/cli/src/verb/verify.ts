@@ -18,9 +18,11 @@ import type { References } from '@airlock/evidence/references.ts';
 import { TCB_PARTS, type Tcb, type TcbPart } from '@airlock/evidence/snp/tcb.ts';
 import { reportText } from '@airlock/evidence/text.ts';
 import { readTime, timeText } from '@airlock/evidence/time.ts';
+import type { Certificate } from '@airlock/evidence/x509/certificate.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import type { PlatformAttestation } from '@airlock/policy/attestation.ts';
 import manifest from '../../package.json' with { type: 'json' };
+import { judgeSpdm } from '../bundle-devices.ts';
 import { readBytes, readCollateral, readReferenceFile, texts } from '../evidence-input.ts';
 import { readPolicy } from '../policy-input.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
@@ -46,6 +48,7 @@ a file is, is found out from what it holds. Nothing is fetched: what is missing 
   --minimum-tcb LIST  the least SNP firmware: bootloader=4,snp=24,microcode=219
   --allow ID          accept although this check failed, where that is a matter of policy; may stand more than once
   --tier NAME         of a machine's devices: attested (also when not said) or bound
+  --device-root FILE  root certificates of makers of a machine's SPDM devices; may stand more than once
   --ear               the result as a signed JWT (EAR), made with the private key that --key FILE holds
   --cmw               with --ear: wrapped as RFC 9999 says
   --json              the whole report as one JSON value
@@ -68,6 +71,7 @@ Exit codes: 0 accepted, 1 rejected, 2 usage.
     'minimum-tcb': { type: 'string' },
     allow: { type: 'string', multiple: true },
     certificates: { type: 'boolean' },
+    'device-root': { type: 'string', multiple: true },
     policy: { type: 'string' },
     'se-key': { type: 'string' },
     reference: { type: 'string', multiple: true },
@@ -153,6 +157,17 @@ async function run(context: Context, values: Values, positionals: readonly strin
     return EXIT.usage;
   }
 
+  const deviceRoots: Certificate[] = [];
+  for (const path of texts(values, 'device-root')) {
+    const read = await readBytes(context, path);
+    const held = typeof read === 'string' ? [] : recognise(printable(path), read).found;
+    const certificates = held.flatMap(({ item }) => (item.kind === 'certificate' ? [item.certificate] : []));
+    if (certificates.length === 0)
+      throw new UsageError(
+        `--device-root ${printable(path)}: ${typeof read === 'string' ? read : 'no certificate in it'}`,
+      );
+    deviceRoots.push(...certificates);
+  }
   const references: References[] = [];
   for (const path of texts(values, 'reference')) {
     const read = await readReferenceFile(context, path);
@@ -172,7 +187,12 @@ async function run(context: Context, values: Values, positionals: readonly strin
   const report =
     machine === null
       ? reportOf(context, values, options, { found, collateral, files, problems })
-      : machineReport(machine, [...found, ...collateral], options, { files, problems });
+      : machineReport(
+          machine,
+          [...found, ...collateral],
+          { ...options, judgeDevice: judgeWith(options, deviceRoots, [...found, ...collateral]) },
+          { files, problems },
+        );
   if (report === null) return EXIT.usage;
   if (signing !== null) {
     const claims = earClaims(report, {
@@ -255,6 +275,17 @@ function machineReport(
     files: [...report.files, ...given.files],
     problems,
   };
+}
+
+/** Devices that speak SPDM, by their makers’ roots. */
+function judgeWith(
+  { asOf, allowed }: MachineOptions,
+  roots: readonly Certificate[],
+  found: readonly Found[],
+): NonNullable<MachineOptions['judgeDevice']> {
+  const lists = found.flatMap(({ item }) => (item.kind === 'revocation-list' ? [item.list] : []));
+  const trust = { roots, lists, asOf, ...(allowed === undefined ? {} : { allowed }) };
+  return (device, nonce) => judgeSpdm(device, nonce, trust);
 }
 
 async function readPlatform(context: Context, path: string): Promise<PlatformAttestation> {

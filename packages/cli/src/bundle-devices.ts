@@ -1,0 +1,45 @@
+/** Devices in a machine's evidence that speak SPDM: judged by the room of SPDM, joined by that of evidence. */
+import { hex } from '@airlock/core/bytes.ts';
+import { latin1 } from '@airlock/evidence/bytes.ts';
+import type { DeviceFindings } from '@airlock/evidence/machine/appraise.ts';
+import type { BundleDevice } from '@airlock/evidence/machine/bundle.ts';
+import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
+import type { Certificate } from '@airlock/evidence/x509/certificate.ts';
+import type { RevocationList } from '@airlock/evidence/x509/crl.ts';
+import { appraiseDevice } from '@airlock/spdm/attest/appraise.ts';
+import { decodeEvidence } from '@airlock/spdm/attest/evidence.ts';
+import { readCertificateChain } from '@airlock/spdm/certificate-chain.ts';
+import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
+
+export interface SpdmTrust {
+  /** Of the devices’ makers. */
+  readonly roots: readonly Certificate[];
+  readonly lists: readonly RevocationList[];
+  readonly asOf: number;
+  readonly allowed?: ReadonlySet<string>;
+}
+
+/** Null for a device of another kind, and for evidence that cannot be read. */
+export function judgeSpdm(device: BundleDevice, nonce: Uint8Array | null, trust: SpdmTrust): DeviceFindings | null {
+  if (device.kind !== 'spdm') return null;
+  const evidence = decodeEvidence(latin1(device.evidence));
+  if (!evidence.ok) return null;
+  const crypto = nodeCrypto();
+  const appraisal = appraiseDevice(evidence.value, {
+    ...{ x509: crypto, spdm: nodeSpdmCrypto(), roots: trust.roots, asOf: trust.asOf },
+    ...{ revocation: { lists: trust.lists, required: false }, function: null, references: [], nonce },
+    ...(trust.allowed === undefined ? {} : { allowed: trust.allowed }),
+  });
+  const { version, hash, chain } = evidence.value;
+  const read = readCertificateChain(chain, version, hash);
+  if (!appraisal.ok || !read.ok) return null;
+  const { tier, verdict } = appraisal.value;
+  return {
+    appraisal: appraisal.value,
+    // A key that signed nothing names nobody.
+    identity: verdict === 'accepted' ? hex(crypto.hash('sha384', read.value.leafSpki)) : null,
+    nonce: tier === 'attested' ? nonce : null,
+    // Whether the interface report fits is known where the function is: on the machine itself.
+    interfaceAppraisal: null,
+  };
+}
