@@ -374,7 +374,7 @@ const ENTRIES = {
   },
   'measurement.references-used': {
     rule: 'Every reference value was compared with something.',
-    reference: 'docs/evidence.md, Reference values of devices',
+    reference: 'docs/device-attestation.md, Reference values',
     hint: 'the reference values are perhaps those of another device',
   },
   'measurement.device-mode': {
