@@ -2,6 +2,9 @@
 import { sign } from 'node:crypto';
 import { nodeCrypto } from '../src/node-crypto.ts';
 import { revokeDer, rootOf } from '../test/support/authority.ts';
+import { nvidiaDevice, nvidiaRoots } from '../test/support/nvidia-device.ts';
+import { rimRoots, rimText } from '../test/support/rim-maker.ts';
+import { headerBytes, KEY, responseBytes } from '../test/support/se-machine.ts';
 import { snpMachine } from '../test/support/snp-machine.ts';
 import {
   identityJson,
@@ -90,4 +93,25 @@ function azure(): Target {
   };
 }
 
-export const makeTargets = (): Target[] => [snp('Genoa', 3), snp('Turin', 5), tdx(4), tdx(5), azure()];
+/** Only the driver's manifest: the report names no VBIOS. */
+function nvidia(): Target {
+  const gpu = nvidiaDevice();
+  return {
+    name: 'NVIDIA',
+    files: [gpu.answer(new Uint8Array(32).fill(9)), gpu.certificates, new Uint8Array(Buffer.from(rimText()))],
+    options: { crypto, asOf, roots: nvidiaRoots, rimRoots, allowed: new Set(['nvidia.reference']) },
+  };
+}
+
+function secureExecution(): Target {
+  return {
+    name: 'Secure Execution',
+    files: [responseBytes(), headerBytes()],
+    options: { crypto, asOf, seRequestKey: KEY },
+  };
+}
+
+export const makeTargets = (): Target[] => [
+  ...[snp('Genoa', 3), snp('Turin', 5), tdx(4), tdx(5), azure()],
+  ...[nvidia(), secureExecution()],
+];
