@@ -1,6 +1,7 @@
 /** DPDK's testpmd, told what to do line by line. From the cache: `tools/debian-cache peers`. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 export const HOUSE = join(import.meta.dirname, '../..');
@@ -17,6 +18,8 @@ export function findTestpmd(): string | null {
 
 export class Testpmd {
   private readonly child: ChildProcess;
+  /** What DPDK wants to write down about itself. */
+  private readonly folder = mkdtempSync(join(tmpdir(), 'airlock-dpdk-'));
   private output = '';
   private seen = 0;
   private waiting: (() => void) | null = null;
@@ -39,7 +42,10 @@ export class Testpmd {
     const own = ['-i', '--port-topology=loop', '--total-num-mbufs=16384', ...more];
     const args = ['dpdk-testpmd', ...common, ...cores, ...devices.map((device) => `--vdev=${device}`), '--', ...own];
     // Line by line: what it prints must be there before its next prompt.
-    this.child = spawn('stdbuf', ['-oL', join(HOUSE, 'tools/cached'), ...args], { stdio: ['pipe', 'pipe', 'ignore'] });
+    this.child = spawn('stdbuf', ['-oL', join(HOUSE, 'tools/cached'), ...args], {
+      stdio: ['pipe', 'pipe', 'ignore'],
+      env: { ...process.env, RUNTIME_DIRECTORY: this.folder },
+    });
     this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       this.output += text;
       if (this.output.includes(PROMPT, this.seen)) this.waiting?.();
@@ -87,5 +93,6 @@ export class Testpmd {
     const gaveUp = setTimeout(() => this.child.kill('SIGKILL'), 5000);
     await ended;
     clearTimeout(gaveUp);
+    rmSync(this.folder, { recursive: true, force: true });
   }
 }

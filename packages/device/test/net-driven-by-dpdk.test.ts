@@ -64,7 +64,7 @@ async function swap(options: string, more: readonly string[], enough: number) {
   const child = spawn(
     join(house, 'tools/cached'),
     ['dpdk-testpmd', ...program, '-l', '0,1', '-d', plugins, device, '--', ...own, ...more],
-    { env: { ...process.env, XDG_RUNTIME_DIR: folder }, stdio: ['pipe', 'pipe', 'pipe'] },
+    { env: { ...process.env, RUNTIME_DIRECTORY: folder }, stdio: ['pipe', 'pipe', 'pipe'] },
   );
   let output = '';
   let asked = 0;

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FRAME_LIMIT } from '@airlock/device/net/frame.ts';
 import { DONE } from '@airlock/virtio/ring/queue.ts';
+import fc from 'fast-check';
 import { ethernet, header, netUnderTest, tcpChecksumsHold, tcpFrame, without } from './support/net-ends.ts';
 
 const NEEDS_CSUM = 1;
@@ -229,4 +230,40 @@ test('what was dropped is told once, in words, when the driver has gone', () => 
   ]);
   net.device.stop();
   assert.equal(lines.length, 1);
+});
+
+test('any header before any frame: each is sent or counted once, and what is sent is a frame with nothing left to do', () => {
+  const seeds = [4, 6].flatMap((version) =>
+    [0, 20, 4000].map((length) => tcpFrame(new Uint8Array(length), { version: version as 4 | 6 }).bytes),
+  );
+  fc.assert(
+    fc.property(
+      fc.record({
+        flags: fc.integer({ min: 0, max: 3 }),
+        gsoType: fc.constantFrom(0, TCPV4, TCPV6, UDP, 5, 2, 0x7f),
+        ecn: fc.boolean(),
+        headerLength: fc.oneof(fc.nat(100), fc.nat(0xffff)),
+        gsoSize: fc.oneof(fc.nat(200), fc.nat(0xffff)),
+        checksumStart: fc.oneof(fc.constantFrom(34, 54), fc.nat(0xffff)),
+        checksumOffset: fc.oneof(fc.constant(16), fc.nat(0xffff)),
+      }),
+      fc.constantFrom(...seeds),
+      fc.array(fc.tuple(fc.nat(80), fc.integer({ min: 0, max: 255 })), { maxLength: 4 }),
+      fc.oneof(fc.constant(5000), fc.nat(100)),
+      (fields, seed, changes, length) => {
+        const net = netUnderTest({ bits: [...without(), 13], memory: 256 * 1024 });
+        const frame = seed.slice(0, Math.max(1, length));
+        for (const [at, value] of changes) frame[at % frame.length] = value;
+        net.send(header(fields), frame);
+        const { sentLength, sentClaims, sentFrames } = net.device.counters;
+        assert.equal(sentFrames, net.end.sent.length);
+        assert.equal(sentLength + sentClaims, sentFrames > 0 ? 0 : 1);
+        for (const { bytes, flags, gsoType } of net.end.sent) {
+          assert.ok(flags === 0 && gsoType === 0);
+          assert.ok(bytes.length >= 14 && bytes.length <= frame.length);
+        }
+      },
+    ),
+    { numRuns: 1500 },
+  );
 });
