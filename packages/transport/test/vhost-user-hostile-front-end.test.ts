@@ -650,6 +650,37 @@ test('inflight areas: too many queues, too small, not sealed, contradicting them
   });
 });
 
+test('a record that has no place for a queue: the queue does not start', () => {
+  offend((front) => {
+    front.negotiate();
+    const ram = front.ram(2 * 65536);
+    front.ack('ADD_MEM_REG', { form: 'region', region: ram.region }, [ram.fd]);
+    const record = front.ram(4096, 0, 0);
+    for (const [area, index] of [
+      [{ size: 4096, offset: 0, queues: 1, queueSize: 64 }, 1],
+      [{ size: 64, offset: 0, queues: 2, queueSize: 64 }, 0],
+      [{ size: 272, offset: 0, queues: 2, queueSize: 64 }, 1],
+      [{ size: 4096, offset: 0, queues: 2, queueSize: 4 }, 0],
+    ] as const) {
+      assert.equal(front.ack('SET_INFLIGHT_FD', { form: 'inflight', area }, [record.fd]), 0);
+      const { offsets } = placeQueue(index, 8, false);
+      front.ack('SET_VRING_NUM', vring(index, 8));
+      front.ack(
+        'SET_VRING_ADDR',
+        addressPayload(index, {
+          descriptors: USER_BASE + offsets.descriptors,
+          driver: USER_BASE + offsets.driver,
+          device: USER_BASE + offsets.device,
+        }),
+      );
+      front.ack('SET_VRING_KICK', vringFd(index, false));
+      assert.equal(front.ack('SET_VRING_ENABLE', vring(index, 1)), 1, JSON.stringify(area));
+      front.ack('SET_VRING_ENABLE', vring(index, 0));
+    }
+    assert.deepEqual([...new Set(front.problems)], ['vhost-user-inflight-invalid']);
+  });
+});
+
 test('configuration: outside, read-only, of a migrated device', () => {
   offend((front) => {
     front.negotiate();
