@@ -1,45 +1,16 @@
 /** GET_DIGESTS, GET_CERTIFICATE and CHALLENGE, answered. */
 import { concat } from '@airlock/evidence/bytes.ts';
 import { since } from '../algorithms.ts';
-import { encodeCertificateChain } from '../certificate-chain.ts';
 import { hasCapability } from '../messages/capabilities.ts';
 import { decodeGetCertificate, encodeCertificate } from '../messages/certificate.ts';
 import { decodeChallenge, encodeChallengeAuth, NONCE_SIZE } from '../messages/challenge.ts';
 import { decodeGetDigests, encodeDigests, KEY_USAGE } from '../messages/digests.ts';
-import type { Negotiated } from '../negotiate.ts';
 import { PURPOSE, signTranscript } from '../signing.ts';
 import { summaryHash } from './measure.ts';
-import { type Answer, type ResponderSession, type ResponderSlot, type ResponderState, refuse, reply } from './state.ts';
+import { ALL_USAGES, chainOf, usableSlot } from './slot.ts';
+import { type Answer, type ResponderSession, type ResponderState, refuse, reply } from './state.ts';
 
 const CERTIFICATE_HEADER = 16;
-const ALL_USAGES = KEY_USAGE.keyExchange | KEY_USAGE.challenge | KEY_USAGE.measurement | KEY_USAGE.endpointInfo;
-
-/**
- * A slot whose key is of the negotiated algorithm, and may be used for `usage`; `undefined` when there is none. 15 is
- * the key that requesters know, whose "chain" is the key itself.
- */
-export function usableSlot(state: ResponderState, slot: number, usage: number): ResponderSlot | undefined {
-  const { negotiated, options } = state;
-  if (slot === 15) return knownSlot(state);
-  const found = options.slots.get(slot);
-  if (found === undefined || negotiated === null || negotiated.signature === null) return undefined;
-  if (negotiated.multiKey && ((found.keyUsage ?? ALL_USAGES) & usage) === 0) return undefined;
-  return found.key.fits(negotiated.signature) ? found : undefined;
-}
-
-function knownSlot({ options, negotiated }: ResponderState): ResponderSlot | undefined {
-  const { knownKey } = options;
-  if (knownKey === undefined || negotiated === null || negotiated.signature === null) return undefined;
-  return knownKey.key.fits(negotiated.signature) ? { certificates: [], key: knownKey.key } : undefined;
-}
-
-/** The slot's chain in the form of the negotiated version and hash; for a known key the key itself. */
-export function chainOf(state: ResponderState, negotiated: Negotiated, slot: ResponderSlot): Uint8Array {
-  if (slot.certificates.length === 0) return state.options.knownKey?.spki ?? new Uint8Array();
-  const root = slot.root ?? slot.certificates[0] ?? new Uint8Array();
-  const { version, hash } = negotiated;
-  return encodeCertificateChain(state.options.crypto, version, hash, root, slot.certificates);
-}
 
 export function answerGetDigests(state: ResponderState, bytes: Uint8Array, session: ResponderSession | null): Answer {
   const { context, negotiated, options, transcripts } = state;

@@ -14,7 +14,7 @@ import {
 import type { Negotiated } from '../negotiate.ts';
 import { PURPOSE, signTranscript } from '../signing.ts';
 import { forgetMeasurements } from '../transcripts.ts';
-import { usableSlot } from './identity.ts';
+import { usableSlot } from './slot.ts';
 import {
   type Answer,
   type ResponderMeasurement,

@@ -2,7 +2,6 @@
 import { HASH_SIZE, PQC_SIGNATURE_BIT, PQC_SIGNATURES, type SignatureName } from '../algorithms.ts';
 import { readCertificateChain } from '../certificate-chain.ts';
 import { REQUEST, RESPONSE } from '../messages/codes.ts';
-import { KEY_USAGE } from '../messages/digests.ts';
 import { decodeGetKeyPairInfo, encodeKeyPairInfo } from '../messages/key-pair.ts';
 import {
   decodeGetCsr,
@@ -11,6 +10,7 @@ import {
   encodeSetCertificateResponse,
 } from '../messages/provisioning.ts';
 import { decodeVendorDefined, encodeVendorDefined } from '../messages/vendor-defined.ts';
+import { ALL_USAGES } from './slot.ts';
 import { type Answer, type ResponderSession, type ResponderState, refuse, reply } from './state.ts';
 
 const CSR_LIMIT = 0xffff;
@@ -85,7 +85,6 @@ const KEY_KINDS: readonly (readonly [SignatureName, number])[] = [
     ['ed448', 1 << 8],
   ] as const),
 ];
-const ALL_USAGES = KEY_USAGE.keyExchange | KEY_USAGE.challenge | KEY_USAGE.measurement | KEY_USAGE.endpointInfo;
 
 /** With several keys in the connection: each slot's key is a pair, and cannot be changed. */
 export function answerGetKeyPairInfo(state: ResponderState, bytes: Uint8Array): Answer {

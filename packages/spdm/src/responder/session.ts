@@ -31,8 +31,8 @@ import { decodeSupportedVersions, encodeSelection, type OpaqueForm, SECURED_VERS
 import { createRecordSession } from '../secured/records.ts';
 import { PURPOSE, signTranscript, verifyTranscript } from '../signing.ts';
 import { startMutual } from './encapsulated.ts';
-import { chainOf, usableSlot } from './identity.ts';
 import { summaryHash } from './measure.ts';
+import { chainOf, usableSlot } from './slot.ts';
 import { type Answer, type ResponderSession, type ResponderState, refuse, reply } from './state.ts';
 
 function protectionOf(flags: number): 'encrypted' | 'authenticated' | undefined {

@@ -4,7 +4,8 @@ import { CAPABILITY, decodeGetCapabilities, definedFlags, encodeCapabilities } f
 import { decodeNegotiateAlgorithms, encodeAlgorithms } from '../messages/negotiation.ts';
 import { initialContext } from '../messages/reader.ts';
 import { decodeGetVersion, encodeVersion } from '../messages/version.ts';
-import { contextOf, selectAlgorithms } from '../negotiate.ts';
+import { contextOf } from '../negotiate.ts';
+import { selectAlgorithms } from './select.ts';
 import { type Answer, type ResponderOptions, type ResponderState, refuse, reply } from './state.ts';
 
 /** What a responder with these options can do, in a version. */

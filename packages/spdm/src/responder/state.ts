@@ -10,10 +10,11 @@ import type { MeasurementBlock } from '../messages/measurements.ts';
 import type { CertificateUpload, CsrRequest } from '../messages/provisioning.ts';
 import { initialContext, type MessageContext } from '../messages/reader.ts';
 import type { VendorMessage } from '../messages/vendor-defined.ts';
-import type { Negotiated, ResponderAlgorithms } from '../negotiate.ts';
+import type { Negotiated } from '../negotiate.ts';
 import type { Binding } from '../secured/binding.ts';
 import type { RecordSession } from '../secured/records.ts';
 import { type MeasurementTranscript, Transcripts } from '../transcripts.ts';
+import type { ResponderAlgorithms } from './select.ts';
 
 /** A slot with its chain and what signs for it. */
 export interface ResponderSlot {
