@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { hex } from '@airlock/core/bytes.ts';
 import { type Check, createChecklist, verdictOf } from '@airlock/evidence/check.ts';
+import type { Corim, CorimMeasurement } from '@airlock/evidence/corim/corim.ts';
 import fc from 'fast-check';
+import { corimReferences } from '../src/identity/corim-references.ts';
 import { checkDeviceMode, checkMeasurements, readDeviceMode } from '../src/identity/measurements.ts';
 import { type ReferenceSet, readReferences } from '../src/identity/references.ts';
 import { MEASUREMENT_TYPES, type MeasurementBlock } from '../src/messages/measurements.ts';
@@ -202,6 +204,70 @@ test('no reference values: nothing was compared, and nothing is called good for 
   assert.ok(result.compared.every(({ status }) => status === 'unlisted'));
 });
 
+const environment = { classId: null, vendor: 'ACME', model: 'Drive', layer: null, index: null, instance: null };
+const triple = (more: Partial<CorimMeasurement>): CorimMeasurement => ({
+  environment,
+  key: 1,
+  name: null,
+  version: null,
+  svn: null,
+  digests: [],
+  raw: null,
+  ...more,
+});
+const corim = (references: readonly CorimMeasurement[]): Corim => ({
+  id: 'corim-1',
+  profile: null,
+  validity: { from: null, until: null },
+  references,
+  endorsements: [],
+  attestKeys: [],
+  otherTriples: [],
+  signature: null,
+});
+
+test('a CoRIM’s triples whose key is an index are reference values', () => {
+  const given = corimReferences(
+    corim([
+      triple({
+        digests: [
+          { algorithm: 'sha256', value: crypto.hash('sha256', rom) },
+          { algorithm: 'sha384', value: digest },
+        ],
+      }),
+      triple({
+        key: 2,
+        version: '1.2',
+        raw: { value: Uint8Array.of(0x31, 0x2e, 0xff), mask: Uint8Array.of(255, 255, 0) },
+      }),
+      triple({ key: 16, svn: { value: 7, least: true } }),
+    ]),
+    'corim.cbor',
+  );
+  assert.deepEqual(given.left, []);
+  const { checks, result } = compare([given.references]);
+  assert.deepEqual(failures(checks), []);
+  assert.deepEqual(
+    result.compared.map(({ matched }) => matched),
+    [['ACME Drive (1)'], ['ACME Drive 1.2 (2)'], ['ACME Drive (16)']],
+  );
+  const exact = corimReferences(corim([triple({ key: 16, svn: { value: 6, least: false } })]), 'x');
+  assert.ok(failures(compare([exact.references]).checks).includes('measurement.value'));
+});
+
+test('triples that say nothing about an index are named as left out', () => {
+  const { references, left } = corimReferences(
+    corim([
+      triple({ key: 'firmware' }),
+      triple({ key: 300, digests: [{ algorithm: 'sha384', value: digest }] }),
+      triple({ key: 3 }),
+    ]),
+    'x',
+  );
+  assert.deepEqual(references.values, []);
+  assert.equal(left.length, 3);
+});
+
 const malformed: readonly unknown[] = [
   null,
   [],
@@ -225,7 +291,6 @@ const malformed: readonly unknown[] = [
     { index: 1, digest: [] },
     { index: 1, digest: 5 },
     { index: 1, digest: `md5:${'ab'.repeat(32)}` },
-    { index: 1, digest: [`sha384:${'ab'.repeat(48)}`, 'ab'.repeat(48)] },
     { index: 1, raw: '' },
     { index: 1, raw: 'xyz' },
     { index: 1, raw: 'abcd', mask: 'ff' },

@@ -126,18 +126,19 @@ function checkPresence(
 
 function holds({ crypto, hash }: MeasurementsInput, block: MeasurementBlock, rule: ReferenceRule): boolean {
   switch (rule.kind) {
-    case 'digest': {
-      const algorithm = rule.algorithm ?? hash;
-      const digest = block.raw ? digestOf(crypto, algorithm, block.value) : block.value;
-      // A digest in another algorithm of the same length is another thing.
-      if (!block.raw && rule.algorithm !== null && rule.algorithm !== hash) return false;
-      return digest !== undefined && rule.digests.some((one) => sameBytes(one, digest));
-    }
+    case 'digest':
+      return rule.digests.some(({ algorithm, value }) => {
+        const name = algorithm ?? hash;
+        // A digest in another algorithm of the same length is another thing.
+        if (!block.raw) return name === hash && sameBytes(value, block.value);
+        const digest = digestOf(crypto, name, block.value);
+        return digest !== undefined && sameBytes(value, digest);
+      });
     case 'raw':
       return block.raw && sameUnder(rule.mask, rule.value, block.value);
-    case 'minimum': {
+    case 'number': {
       const found = block.raw ? numberOf(block.value) : undefined;
-      return found !== undefined && found >= rule.minimum;
+      return found !== undefined && (rule.least ? found >= rule.number : found === rule.number);
     }
   }
 }
@@ -163,13 +164,15 @@ function numberOf(value: Uint8Array): bigint | undefined {
 function ruleText(rule: ReferenceRule): string {
   switch (rule.kind) {
     case 'digest': {
-      const [first = new Uint8Array()] = rule.digests;
-      return rule.digests.length === 1 ? shown(first) : `one of ${rule.digests.length} digests`;
+      const [first] = rule.digests;
+      return rule.digests.length === 1 && first !== undefined
+        ? shown(first.value)
+        : `one of ${rule.digests.length} digests`;
     }
     case 'raw':
       return rule.mask === null ? shown(rule.value) : `${shown(rule.value)} under ${shown(rule.mask)}`;
-    case 'minimum':
-      return `at least ${rule.minimum}`;
+    case 'number':
+      return rule.least ? `at least ${rule.number}` : String(rule.number);
   }
 }
 

@@ -6,11 +6,17 @@ import { MEASUREMENT_TYPES } from '../messages/measurements.ts';
 /** One of these must hold. */
 export type ReferenceRule =
   /** The value is a digest, or a raw value whose digest this is. */
-  | { readonly kind: 'digest'; readonly digests: readonly Uint8Array[]; readonly algorithm: string | null }
+  | { readonly kind: 'digest'; readonly digests: readonly ReferenceDigest[] }
   /** The raw value, compared where `mask` has ones. */
   | { readonly kind: 'raw'; readonly value: Uint8Array; readonly mask: Uint8Array | null }
-  /** A raw value that is a little-endian number of at least this. */
-  | { readonly kind: 'minimum'; readonly minimum: bigint };
+  /** A raw value that is this little-endian number, or at least this. */
+  | { readonly kind: 'number'; readonly number: bigint; readonly least: boolean };
+
+export interface ReferenceDigest {
+  /** `sha384`; null: that of the device's measurements. */
+  readonly algorithm: string | null;
+  readonly value: Uint8Array;
+}
 
 export interface ReferenceValue {
   /** For people: `firmware 1.2`, an environment of a CoMID. */
@@ -87,20 +93,16 @@ function readDigests(given: unknown): ReferenceRule | string | null {
   if (given === undefined) return null;
   const texts: readonly unknown[] = Array.isArray(given) ? given : [given];
   if (texts.length === 0 || texts.length > RULE_LIMIT) return `digest is one text or a list of up to ${RULE_LIMIT}`;
-  const digests: Uint8Array[] = [];
-  let algorithm: string | null | undefined;
+  const digests: ReferenceDigest[] = [];
   for (const text of texts) {
     const match =
       typeof text === 'string' ? /^(?:(sha(?:256|384|512|3-256|3-384|3-512)):)?([0-9a-fA-F]+)$/.exec(text) : null;
     const bytes = match === null ? undefined : fromHex(match[2] ?? '');
     if (bytes === undefined || ![32, 48, 64].includes(bytes.length))
       return 'digest is 32, 48 or 64 bytes in hex, as sha384:0123…';
-    const own = match?.[1] ?? null;
-    if (algorithm !== undefined && algorithm !== own) return 'the digests are of different algorithms';
-    algorithm = own;
-    digests.push(bytes);
+    digests.push({ algorithm: match?.[1] ?? null, value: bytes });
   }
-  return { kind: 'digest', digests, algorithm: algorithm ?? null };
+  return { kind: 'digest', digests };
 }
 
 function readRaw(given: unknown, maskGiven: unknown): ReferenceRule | string | null {
@@ -116,7 +118,7 @@ function readRaw(given: unknown, maskGiven: unknown): ReferenceRule | string | n
 function readMinimum(given: unknown): ReferenceRule | string | null {
   if (given === undefined) return null;
   if (typeof given !== 'number' || !Number.isSafeInteger(given) || given < 0) return 'minimum is a number';
-  return { kind: 'minimum', minimum: BigInt(given) };
+  return { kind: 'number', number: BigInt(given), least: true };
 }
 
 function record(given: unknown): Readonly<Record<string, unknown>> | undefined {
