@@ -660,7 +660,7 @@ test('a record that has no place for a queue: the queue does not start', () => {
       [{ size: 4096, offset: 0, queues: 1, queueSize: 64 }, 1],
       [{ size: 64, offset: 0, queues: 2, queueSize: 64 }, 0],
       [{ size: 272, offset: 0, queues: 2, queueSize: 64 }, 1],
-      [{ size: 4096, offset: 0, queues: 2, queueSize: 4 }, 0],
+      [{ size: 1536, offset: 0, queues: 2, queueSize: 4 }, 0],
     ] as const) {
       assert.equal(front.ack('SET_INFLIGHT_FD', { form: 'inflight', area }, [record.fd]), 0);
       const { offsets } = placeQueue(index, 8, false);
