@@ -88,6 +88,15 @@ test('wrong use exits with 2 and says what is right', async () => {
     [[report, '--allow', 'tpm.key'], /proves nothing/],
     [[report, '-', '-'], /once/],
     [['.'], /a directory/],
+    [[report, '--ear'], /private key to sign with is missing/],
+    [[report, '--ear', '--json'], /choose one|private key/],
+    [[report, '--tier', 'bound'], /needs the evidence of a machine/],
+    [[report, '--tier', 'best'], /one of location, claimed/],
+    [[report, '--reference', 'nowhere'], /no such file/],
+    [[report, '--reference', report], /references-invalid|yaml-/],
+    [[report, '--policy', 'nowhere'], /--policy/],
+    [[report, '--se-key', report], /not 32 bytes/],
+    [[report, '--device-root', report], /no certificate in it/],
   ] as const) {
     const at = context();
     assert.equal(await run(at, ['verify', ...args]), 2, args.join(' '));

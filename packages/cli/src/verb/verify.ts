@@ -1,8 +1,6 @@
 /** `airlock verify`: is this attestation evidence genuine, fresh and good enough? Offline. */
-import { nearest } from '@airlock/core/nearest.ts';
 import { formatProblem, type Problem } from '@airlock/core/result.ts';
 import { type AppraiseOptions, appraise, describe } from '@airlock/evidence/appraise.ts';
-import { fromHex } from '@airlock/evidence/bytes.ts';
 import { CHECKS, type CheckId } from '@airlock/evidence/catalogue.ts';
 import type { Appraisal, Report } from '@airlock/evidence/check.ts';
 import { CMW_INDICATORS, writeCmw } from '@airlock/evidence/cmw.ts';
@@ -10,14 +8,11 @@ import { EAR_PROFILE, earClaims } from '@airlock/evidence/ear.ts';
 import type { Found } from '@airlock/evidence/item.ts';
 import { appraiseMachine, type MachineOptions, reportOfMachine } from '@airlock/evidence/machine/appraise.ts';
 import { isBundle, type MachineBundle, readBundle } from '@airlock/evidence/machine/bundle.ts';
-import { IDENTITY_TIERS, type IdentityTier } from '@airlock/evidence/machine/join.ts';
-import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
 import { type EarKey, isPrivateKey, readEarKey, signEar } from '@airlock/evidence/node-ear.ts';
 import { recognise } from '@airlock/evidence/recognise.ts';
 import type { References } from '@airlock/evidence/references.ts';
-import { TCB_PARTS, type Tcb, type TcbPart } from '@airlock/evidence/snp/tcb.ts';
 import { reportText } from '@airlock/evidence/text.ts';
-import { readTime, timeText } from '@airlock/evidence/time.ts';
+import { timeText } from '@airlock/evidence/time.ts';
 import type { Certificate } from '@airlock/evidence/x509/certificate.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import type { PlatformAttestation } from '@airlock/policy/attestation.ts';
@@ -26,15 +21,18 @@ import { judgeSpdm } from '../bundle-devices.ts';
 import { readBytes, readCollateral, readReferenceFile, texts } from '../evidence-input.ts';
 import { readPolicy } from '../policy-input.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
+import { optionsOf } from '../verify-options.ts';
 
 export const verb: Verb = {
   name: 'verify',
   summary: 'is this attestation evidence genuine, fresh and good enough? Offline',
-  usage: 'FILE... [--collateral DIR] [--nonce HEX] [--as-of DATE] [--json] | --list [--json]',
+  usage: 'FILE... [--collateral DIR] [--nonce HEX] [--as-of DATE] [--json | --ear] | --list [--json]',
   help: `
-FILE is evidence (SEV-SNP report, TDX quote, TPM quote, event log) or what stands beside it (certificates, revocation
-lists, Intel collateral), in any order; binary, hex, base64, PEM, or the JSON of whatever tool. - is standard input. What
-a file is, is found out from what it holds. Nothing is fetched: what is missing is named. docs/evidence.md tells more.
+FILE is evidence (SEV-SNP report, TDX quote, TPM quote, CCA token, Secure Execution response, NVIDIA report, event log) or
+what stands beside it (certificates, revocation lists, OCSP responses, Intel collateral, NVIDIA manifests), in any order, or
+what airlock evidence collect wrote of a whole machine; binary, hex, base64, PEM, or the JSON of whatever tool. - is
+standard input. What a file is, is found out from what it holds. Nothing is fetched: what is missing is named.
+docs/evidence.md tells more.
 
   --collateral DIR    also what lies in DIR, or in a document of airlock collateral bundle: certificates, revocation lists
                       and OCSP responses, TCB info, QE identities, NVIDIA manifests
@@ -60,6 +58,7 @@ Exit codes: 0 accepted, 1 rejected, 2 usage.
 
   airlock verify report.bin vcek.der cert_chain.pem
   airlock verify quote.dat --collateral pcs/ --nonce 6f1d...
+  airlock verify machine.json --nonce 6f1d... --tier bound --collateral collateral.json
   airlock verify evidence.json --json | jq '.appraisals[].checks[] | select(.status == "failed")'
 `,
   options: {
@@ -194,6 +193,11 @@ async function run(context: Context, values: Values, positionals: readonly strin
           { files, problems },
         );
   if (report === null) return EXIT.usage;
+  const open = machine === null || report.problems.length > 0 ? null : unanswered(values, report.appraisals);
+  if (open !== null) {
+    context.stderr(`airlock verify: --${open}: no evidence among the files states such a thing\n`);
+    return EXIT.usage;
+  }
   if (signing !== null) {
     const claims = earClaims(report, {
       issuedAt: Date.now(),
@@ -300,12 +304,6 @@ async function readPlatform(context: Context, path: string): Promise<PlatformAtt
   return attestation;
 }
 
-function tierOf(text: string): IdentityTier {
-  const tier = IDENTITY_TIERS.find((one) => one === text);
-  if (tier === undefined) throw new UsageError(`--tier ${text}: one of ${IDENTITY_TIERS.join(', ')}`);
-  return tier;
-}
-
 function keysIn(found: readonly Found[]): Uint8Array[] {
   return found.flatMap(({ item }) => (item.kind === 'public-key' ? [item.spki] : []));
 }
@@ -315,58 +313,9 @@ function unanswered(values: Values, appraisals: readonly Appraisal[]): string | 
   const made = (id: CheckId) => appraisals.some(({ checks }) => checks.some((check) => check.id === id));
   if (values['measurement'] !== undefined && !made('launch.measurement')) return 'measurement';
   if (values['minimum-tcb'] !== undefined && !made('snp.tcb.order')) return 'minimum-tcb';
+  if (values['policy'] !== undefined && !made('policy.platform')) return 'policy';
+  if (values['reference'] !== undefined && !made('reference.present')) return 'reference';
   return values['nonce'] !== undefined && !made('freshness.nonce') ? 'nonce' : null;
-}
-
-function optionsOf(values: Values): MachineOptions {
-  const nonce = typeof values['nonce'] === 'string' ? hexOf('nonce', values['nonce']) : undefined;
-  if (nonce !== undefined && nonce.length > 64) throw new UsageError('--nonce: at most 64 bytes');
-  const asOfText = values['as-of'];
-  const asOf = typeof asOfText === 'string' ? readTime(asOfText) : Date.now();
-  if (asOf === undefined)
-    throw new UsageError(`--as-of ${String(asOfText)}: a date such as 2026-11-20 or 2026-11-20T12:00:00Z`);
-  const measurements = texts(values, 'measurement').map((text) => hexOf('measurement', text));
-  if (measurements.some(({ length }) => ![32, 48, 64].includes(length)))
-    throw new UsageError('--measurement: 48 bytes in hex (for CCA 32, 48 or 64)');
-  const minimum = values['minimum-tcb'];
-  return {
-    crypto: nodeCrypto(),
-    asOf,
-    certificatesAlone: values['certificates'] === true,
-    allowed: new Set(texts(values, 'allow').map(allowable)),
-    ...(nonce === undefined ? {} : { nonce }),
-    ...(typeof values['tier'] === 'string' ? { tier: tierOf(values['tier']) } : {}),
-    ...(measurements.length === 0 ? {} : { measurements }),
-    ...(typeof minimum === 'string' ? { minimumTcb: tcbOf(minimum) } : {}),
-  };
-}
-
-function hexOf(name: string, text: string): Uint8Array {
-  const bytes = fromHex(text);
-  if (bytes === undefined || bytes.length === 0) throw new UsageError(`--${name}: pairs of hex digits are needed`);
-  return bytes;
-}
-
-function allowable(id: string): CheckId {
-  const waivable = (Object.keys(CHECKS) as CheckId[]).filter((one) => CHECKS[one].waivable === true);
-  const known = waivable.find((one) => one === id);
-  if (known !== undefined) return known;
-  if (Object.hasOwn(CHECKS, id)) throw new UsageError(`--allow ${id}: without this check evidence proves nothing`);
-  const near = nearest(id, waivable);
-  throw new UsageError(`--allow ${id}: no such check${near === undefined ? '' : `; did you mean ${near}?`}`);
-}
-
-function tcbOf(text: string): Tcb {
-  const tcb: Partial<Record<TcbPart, number>> = {};
-  for (const pair of text.split(',')) {
-    const match = /^([a-z]+)=(\d{1,3})$/.exec(pair.trim());
-    const part = TCB_PARTS.find((one) => one === match?.[1]);
-    const value = Number(match?.[2]);
-    if (part === undefined || value > 255)
-      throw new UsageError(`--minimum-tcb ${pair}: NAME=0..255, NAME one of ${TCB_PARTS.join(', ')}`);
-    tcb[part] = value;
-  }
-  return tcb;
 }
 
 function listText(): string {
