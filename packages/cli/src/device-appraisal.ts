@@ -5,9 +5,11 @@ import { nearest } from '@airlock/core/nearest.ts';
 import { fail, formatProblem, ok, type Result } from '@airlock/core/result.ts';
 import { fromHex } from '@airlock/evidence/bytes.ts';
 import { CHECKS, type CheckId } from '@airlock/evidence/catalogue.ts';
-import type { Report } from '@airlock/evidence/check.ts';
+import type { Check, Report } from '@airlock/evidence/check.ts';
+import { type Corim, isCorim, readCorim } from '@airlock/evidence/corim/corim.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
 import { recognise } from '@airlock/evidence/recognise.ts';
+import { appraiseReferences, referencesOfCorim } from '@airlock/evidence/references.ts';
 import { reportText } from '@airlock/evidence/text.ts';
 import { readTime, timeText } from '@airlock/evidence/time.ts';
 import type { Certificate } from '@airlock/evidence/x509/certificate.ts';
@@ -17,6 +19,7 @@ import type { Node } from '@airlock/policy/document.ts';
 import { readYaml } from '@airlock/policy/yaml.ts';
 import { type AppraiseDevice, appraiseDevice, type DeviceAppraisal } from '@airlock/spdm/attest/appraise.ts';
 import type { DeviceEvidence } from '@airlock/spdm/attest/evidence.ts';
+import { corimReferences } from '@airlock/spdm/identity/corim-references.ts';
 import { type PciIdentity, parsePciName } from '@airlock/spdm/identity/pci-name.ts';
 import { type ReferenceSet, readReferences } from '@airlock/spdm/identity/references.ts';
 import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
@@ -26,6 +29,7 @@ export const APPRAISAL_OPTIONS = {
   roots: { type: 'string', multiple: true },
   crl: { type: 'string', multiple: true },
   reference: { type: 'string', multiple: true },
+  'reference-key': { type: 'string', multiple: true },
   nonce: { type: 'string' },
   function: { type: 'string' },
   'as-of': { type: 'string' },
@@ -38,7 +42,8 @@ export const APPRAISAL_OPTIONS = {
 export const APPRAISAL_HELP = `  --roots FILE        root certificates that you trust (PEM, DER); may stand more than once
   --crl FILE          revocation lists of the issuers; may stand more than once
   --require-crl       reject where an issuer's list is missing
-  --reference FILE    reference values of measurements (YAML or JSON); may stand more than once
+  --reference FILE    reference values of measurements (YAML, JSON, CoRIM); may stand more than once
+  --reference-key FILE  a public key that may sign a CoRIM (PEM, JWK); may stand more than once
   --as-of DATE        check for this date, 2026-11-20 or 2026-11-20T12:00:00Z, instead of now
   --allow ID          accept although this check failed, where that is a matter of policy; may stand more than once
   --json              the whole result as one JSON value
@@ -69,18 +74,40 @@ export async function appraisalInput(context: Context, values: Values): Promise<
     if (read.length === 0) throw new UsageError(`--crl ${printable(path)}: no revocation list in it`);
     lists.push(...read);
   }
+  const asOf = dateOf(values);
+  const x509 = nodeCrypto();
+  const keys = await referenceKeys(context, values);
   const references: ReferenceSet[] = [];
-  for (const path of texts(values, 'reference')) references.push(await readReferenceFile(context, path));
+  const referenceChecks: Check[] = [];
+  for (const path of texts(values, 'reference')) {
+    const read = await readReferenceFile(context, path);
+    if (read.corim === null) references.push(read.set);
+    else {
+      const { references: set, left } = corimReferences(read.corim, printable(path));
+      if (set.values.length === 0)
+        throw new UsageError(`--reference ${printable(path)}: no triple of it is for a measurement index`);
+      if (left.length > 0)
+        context.stderr(`airlock: ${printable(path)}: not for a measurement index: ${printable(left.join(', '))}\n`);
+      references.push(set);
+      const file = appraiseReferences(referencesOfCorim(read.corim, printable(path)), {
+        crypto: x509,
+        asOf,
+        trustedKeys: keys,
+      });
+      referenceChecks.push(...file.checks);
+    }
+  }
   const named = values['function'];
   const pciFunction = typeof named === 'string' ? parsePciName(named) : null;
   if (pciFunction === undefined)
     throw new UsageError('--function: Vendor=1af4:Device=1041:CC=020000:REV=01:SSVID=1af4:SSID=0001 is the form');
   return {
-    x509: nodeCrypto(),
+    x509,
     spdm: nodeSpdmCrypto(),
     roots,
     references,
-    asOf: dateOf(values),
+    referenceChecks,
+    asOf,
     revocation: { lists, required: values['require-crl'] === true },
     function: pciFunction,
     nonce: nonceOf(values),
@@ -204,13 +231,32 @@ async function itemsOf(context: Context, option: string, path: string) {
   return recognise(printable(path), bytes).found.map(({ item }) => item);
 }
 
-async function readReferenceFile(context: Context, path: string): Promise<ReferenceSet> {
+type ReferenceFile = { readonly corim: Corim } | { readonly corim: null; readonly set: ReferenceSet };
+
+async function readReferenceFile(context: Context, path: string): Promise<ReferenceFile> {
   const bytes = await readUserFile(context, '--reference', path);
   const name = printable(path);
+  if (isCorim(bytes)) {
+    const corim = readCorim(bytes);
+    if (!corim.ok) throw new UsageError(`--reference ${name}: ${formatProblem(corim.error)}`);
+    return { corim: corim.value };
+  }
   const plain = readPlainYaml(new TextDecoder().decode(bytes), name);
   const references = plain.ok ? readReferences(plain.value, name) : plain;
   if (!references.ok) throw new UsageError(`--reference ${formatProblem(references.error)}`);
-  return references.value;
+  return { corim: null, set: references.value };
+}
+
+/** Keys that may sign a CoRIM. */
+async function referenceKeys(context: Context, values: Values): Promise<readonly Uint8Array[]> {
+  const keys: Uint8Array[] = [];
+  for (const path of texts(values, 'reference-key')) {
+    const found = await itemsOf(context, 'reference-key', path);
+    const read = found.flatMap((item) => (item.kind === 'public-key' ? [item.spki] : []));
+    if (read.length === 0) throw new UsageError(`--reference-key ${printable(path)}: no public key in it`);
+    keys.push(...read);
+  }
+  return keys;
 }
 
 /** YAML, or JSON, as plain values. Codes: `yaml-*`, `reference-values-invalid` (a key that stands twice). */

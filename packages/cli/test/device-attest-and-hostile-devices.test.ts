@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -137,6 +138,82 @@ test('a relay to a genuine device elsewhere is attested, and told that this bind
   assert.match(relay.log(), /CHALLENGE_AUTH/);
   await relay.end();
   await genuine.end();
+});
+
+type Plain =
+  | number
+  | string
+  | Uint8Array
+  | readonly Plain[]
+  | ReadonlyMap<number, Plain>
+  | { readonly tag: number; readonly of: Plain };
+
+/** CBOR as far as a manifest needs it. */
+function cbor(value: Plain): Buffer {
+  const head = (major: number, count: number) =>
+    count < 24
+      ? Buffer.from([(major << 5) | count])
+      : count < 256
+        ? Buffer.from([(major << 5) | 24, count])
+        : Buffer.from([(major << 5) | 25, count >> 8, count & 0xff]);
+  if (typeof value === 'number') return head(0, value);
+  if (typeof value === 'string') return Buffer.concat([head(3, Buffer.byteLength(value)), Buffer.from(value)]);
+  if (value instanceof Uint8Array) return Buffer.concat([head(2, value.length), value]);
+  if (value instanceof Map)
+    return Buffer.concat([head(5, value.size), ...[...value].flatMap(([key, one]) => [cbor(key), cbor(one)])]);
+  if (Array.isArray(value)) return Buffer.concat([head(4, value.length), ...value.map(cbor)]);
+  const { tag, of } = value as { readonly tag: number; readonly of: Plain };
+  return Buffer.concat([head(6, tag), cbor(of)]);
+}
+
+/** A CoRIM for one device: measurement 1 has this digest, measurement 16 is at least this. */
+function manifest(digest: Uint8Array, least: number): Buffer {
+  const environment = new Map<number, Plain>([
+    [
+      0,
+      new Map<number, Plain>([
+        [1, 'ACME'],
+        [2, 'Drive'],
+      ]),
+    ],
+  ]);
+  const measurement = (key: number, values: ReadonlyMap<number, Plain>) =>
+    new Map<number, Plain>([
+      [0, key],
+      [1, values],
+    ]);
+  const measurements = [
+    measurement(1, new Map<number, Plain>([[2, [[7, digest]]]])),
+    measurement(
+      2,
+      new Map<number, Plain>([[2, [[7, createHash('sha384').update('Airlock made-up firmware 1.0').digest()]]]]),
+    ),
+    measurement(16, new Map<number, Plain>([[1, { tag: 553, of: least }]])),
+  ];
+  const comid = new Map<number, Plain>([
+    [1, new Map<number, Plain>([[0, 'made-up']])],
+    [4, new Map<number, Plain>([[0, [[environment, measurements]]]])],
+  ]);
+  const corim = new Map<number, Plain>([
+    [0, 'acme'],
+    [1, [{ tag: 506, of: cbor(comid) }]],
+  ]);
+  return cbor({ tag: 501, of: corim });
+}
+
+test('a CoRIM vouches for measurements, and refuses what it does not', async (t) => {
+  const served = await respond(t, { name: NAME });
+  const digest = createHash('sha384').update('Airlock made-up ROM').digest();
+  writeFileSync(join(served.folder, 'good.cbor'), manifest(digest, 1));
+  const good = await attest(served, '--reference', 'good.cbor');
+  assert.equal(good.code, 0, good.out + good.err);
+  assert.match(good.out, /3 matched, 0 different, 0 without/);
+  writeFileSync(join(served.folder, 'newer.cbor'), manifest(digest, 2));
+  assert.deepEqual(failed((await attest(served, '--json', '--reference', 'newer.cbor')).out), ['measurement.value']);
+  writeFileSync(join(served.folder, 'cut.cbor'), manifest(digest, 1).subarray(0, -3));
+  const cut = await attest(served, '--reference', 'cut.cbor');
+  assert.equal(cut.code, 2);
+  assert.match(cut.err, /cut\.cbor/);
 });
 
 test('without a root nobody vouches for it', async (t) => {

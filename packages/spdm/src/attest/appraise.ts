@@ -2,7 +2,7 @@
 import { hex } from '@airlock/core/bytes.ts';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { sameBytes } from '@airlock/evidence/bytes.ts';
-import { type Appraisal, type Checklist, createChecklist, verdictOf } from '@airlock/evidence/check.ts';
+import { type Appraisal, type Check, type Checklist, createChecklist, verdictOf } from '@airlock/evidence/check.ts';
 import type { Crypto } from '@airlock/evidence/crypto.ts';
 import type { Certificate } from '@airlock/evidence/x509/certificate.ts';
 import type { RevocationList } from '@airlock/evidence/x509/crl.ts';
@@ -29,6 +29,8 @@ export interface AppraiseDevice {
   /** The function that was asked; null where that is not known. */
   readonly function: PciIdentity | null;
   readonly references: readonly ReferenceSet[];
+  /** What was found out about the files that the references come from: signatures and dates. */
+  readonly referenceChecks?: readonly Check[];
   /** What every request should have carried; null: nobody knows. */
   readonly nonce: Uint8Array | null;
   readonly allowed?: ReadonlySet<string>;
@@ -102,6 +104,7 @@ export function appraiseDevice(evidence: DeviceEvidence, given: AppraiseDevice):
     hash,
     references: given.references,
   });
+  list.adopt(given.referenceChecks ?? []);
   checkDeviceMode(list, blocks);
   const verdict = verdictOf(list.checks);
   const fresh = list.checks.some(({ id, status }) => id === 'freshness.nonce' && status === 'passed');
