@@ -103,6 +103,7 @@ function open(host: DeviceHost, choice: DiskChoice, shape: DiskShape, mapped: bo
   const facts = openDisk(host.calls, { ...choice, file: resolve(host.folder, choice.file) });
   if (!facts.ok) return facts;
   const ring = createUring(host.calls, RING_ENTRIES);
+  if (!ring.ok) host.warn(`no io_uring, so a request that waits for the disk holds up others: ${ring.error.message}`);
   const { fd, size } = facts.value;
   const map = mapped ? FileMap.create(host.calls, fd, size, () => host.reactor.now()) : null;
   if (map?.ok === false) {
