@@ -99,6 +99,7 @@ test('device evidence that the report does not cover is refused, whatever is cha
     [{ ...honest, name: 'b' }],
     [{ ...honest, evidence: gpu.answer(deviceNonce(crypto, NONCE)) }],
     [{ ...honest, interface: null }],
+    [{ ...honest, interface: { ...INTERFACE, state: 'CONFIG_LOCKED' } }],
     [{ ...honest, interface: { ...INTERFACE, lockNonce: new Uint8Array(32).fill(4) } }],
     [{ ...honest, interface: { ...INTERFACE, report: Uint8Array.of(1, 2, 4) } }],
   ];
@@ -192,12 +193,12 @@ test('the statement is written as documented', () => {
   const locked = {
     name: 'a',
     evidence: Uint8Array.of(2),
-    interface: { lockNonce: new Uint8Array(32).fill(9), report: Uint8Array.of(3) },
+    interface: { state: 'RUN' as const, lockNonce: new Uint8Array(32).fill(9), report: Uint8Array.of(3) },
   };
   const sha384 = (byte: number) => createHash('sha384').update(Uint8Array.of(byte)).digest();
   const expected = Buffer.concat([
     ...[Buffer.from('airlock machine binding 1\0'), Buffer.from([32]), Buffer.from(NONCE), Buffer.from([0, 2])],
-    ...[Buffer.from([1]), Buffer.from('a'), sha384(2), Buffer.from([1]), Buffer.alloc(32, 9), sha384(3)],
+    ...[Buffer.from([1]), Buffer.from('a'), sha384(2), Buffer.from([1, 2]), Buffer.alloc(32, 9), sha384(3)],
     ...[Buffer.from([1]), Buffer.from('b'), sha384(1), Buffer.from([0])],
   ]);
   assert.deepEqual(Buffer.from(bindingStatement(crypto, NONCE, [device, locked])), expected);

@@ -72,7 +72,7 @@ export function appraiseMachine(
   const wanted = nonce === undefined ? null : deviceNonce(crypto, nonce);
   const devices = bundle.devices.map((device): JoinDevice => {
     const found = findingsOf(device, collateral, options, wanted, read);
-    return { ...device, ...found, state: device.interface?.state ?? null };
+    return { ...device, ...found };
   });
   const joined = joinMachine({ ...options, vms, devices });
   const sound = silent.length === 0 && problems.length === 0;
@@ -97,10 +97,11 @@ function findingsOf(
   const nothing: DeviceFindings = { appraisal: null, identity: null, nonce: null, interfaceAppraisal: null };
   if (judged !== null && device.kind !== 'nvidia') return judged;
   if (device.kind !== 'nvidia') return nothing;
+  // Nothing else that lies in a device's evidence may stand for the device.
   const found = [
     ...read(`${device.name}: evidence`, device.evidence),
     ...(device.certificates.length === 0 ? [] : read(`${device.name}: certificates`, device.certificates)),
-  ];
+  ].filter(({ item }) => item.kind === 'nvidia-report' || item.kind === 'certificate');
   const reports = found.filter(({ item }) => item.kind === 'nvidia-report');
   const [first] = reports;
   // More than one report under one name: which of them would count?

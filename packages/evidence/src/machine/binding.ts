@@ -12,13 +12,25 @@ export const NAME_LIMIT = 64;
 export const DEVICE_LIMIT = 64;
 const DEVICE_NONCE = 32;
 
+/** By their numbers: PCIe 6.0 §11.3.13, TDI_STATE. */
+export const INTERFACE_STATES = ['CONFIG_UNLOCKED', 'CONFIG_LOCKED', 'RUN', 'ERROR'] as const;
+export type InterfaceState = (typeof INTERFACE_STATES)[number];
+
+export interface BoundInterface {
+  readonly state: InterfaceState;
+  /** 32 bytes: what the device answered LOCK_INTERFACE with. */
+  readonly lockNonce: Uint8Array;
+  /** As the device gave it. */
+  readonly report: Uint8Array;
+}
+
 export interface BoundDevice {
   /** As the guest names it, printable ASCII: `0000:01:00.0`. */
   readonly name: string;
   /** What was asked of the device and what it answered, whole. */
   readonly evidence: Uint8Array;
-  /** There when the interface is locked (TDISP). */
-  readonly interface: { readonly lockNonce: Uint8Array; readonly report: Uint8Array } | null;
+  /** There when the interface is, or was, locked (TDISP). */
+  readonly interface: BoundInterface | null;
 }
 
 /** The nonce that every device is asked with: the verifier's own where it is 32 bytes, else its SHA-256. */
@@ -28,8 +40,8 @@ export function deviceNonce(crypto: Crypto, nonce: Uint8Array): Uint8Array {
 
 /**
  * label, 0, length of the nonce (1 byte), nonce, number of devices (2 bytes, big-endian); then for each device, in the
- * order of their names: length of the name (1), name, SHA-384 of its evidence (48), and 0, or 1 with the lock nonce (32)
- * and SHA-384 of the interface report (48).
+ * order of their names: length of the name (1), name, SHA-384 of its evidence (48), and 0, or 1 with the interface's state (1),
+ * the lock nonce (32) and SHA-384 of the interface report (48).
  */
 export function bindingStatement(crypto: Crypto, nonce: Uint8Array, devices: readonly BoundDevice[]): Uint8Array {
   const parts = [asciiBytes(STATEMENT_LABEL), Uint8Array.of(0, nonce.length), nonce];
@@ -37,7 +49,10 @@ export function bindingStatement(crypto: Crypto, nonce: Uint8Array, devices: rea
   for (const { name, evidence, interface: locked } of [...devices].sort((a, b) => order(a.name, b.name))) {
     parts.push(Uint8Array.of(name.length), asciiBytes(name), crypto.hash('sha384', evidence));
     if (locked === null) parts.push(Uint8Array.of(0));
-    else parts.push(Uint8Array.of(1), locked.lockNonce, crypto.hash('sha384', locked.report));
+    else {
+      const state = INTERFACE_STATES.indexOf(locked.state);
+      parts.push(Uint8Array.of(1, state), locked.lockNonce, crypto.hash('sha384', locked.report));
+    }
   }
   return concat(...parts);
 }

@@ -2,15 +2,12 @@
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { fromBase64, fromHex, toBase64 } from '../bytes.ts';
 import { isObject, type JsonObject, readJson } from '../json.ts';
-import { DEVICE_LIMIT, NAME_LIMIT, NONCE_LEAST, NONCE_MOST } from './binding.ts';
+import { type BoundInterface, DEVICE_LIMIT, INTERFACE_STATES, NAME_LIMIT, NONCE_LEAST, NONCE_MOST } from './binding.ts';
 
 export const BUNDLE_FORMAT = 'airlock-machine-evidence';
 
 export const BUNDLE_DEVICE_KINDS = ['nvidia', 'spdm'] as const;
 export type BundleDeviceKind = (typeof BUNDLE_DEVICE_KINDS)[number];
-
-export const INTERFACE_STATES = ['CONFIG_UNLOCKED', 'CONFIG_LOCKED', 'RUN', 'ERROR'] as const;
-export type InterfaceState = (typeof INTERFACE_STATES)[number];
 
 /** A piece of the VM's own evidence, in whatever form `recognise` knows: report, quote, log, certificates. */
 export interface BundlePart {
@@ -24,13 +21,7 @@ export interface BundleDevice {
   readonly evidence: Uint8Array;
   /** Certificates in PEM or DER; empty where the evidence holds them. */
   readonly certificates: Uint8Array;
-  readonly interface: {
-    readonly state: InterfaceState;
-    /** 32 bytes: what the device answered LOCK_INTERFACE with. */
-    readonly lockNonce: Uint8Array;
-    /** As the device gave it. */
-    readonly report: Uint8Array;
-  } | null;
+  readonly interface: BoundInterface | null;
 }
 
 export interface MachineBundle {

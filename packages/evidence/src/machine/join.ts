@@ -8,7 +8,6 @@ import { sameBytes } from '../bytes.ts';
 import { type Appraisal, type Check, createChecklist, type Verdict, verdictOf } from '../check.ts';
 import type { Crypto } from '../crypto.ts';
 import { type BoundDevice, bindingDigests, deviceNonce } from './binding.ts';
-import type { InterfaceState } from './bundle.ts';
 
 /** Lowest first. */
 export const IDENTITY_TIERS = ['location', 'claimed', 'measured', 'attested', 'bound'] as const;
@@ -29,7 +28,6 @@ export interface JoinDevice extends BoundDevice {
   readonly identity: string | null;
   /** The requester's nonce that the evidence covers; null when it covers none. */
   readonly nonce: Uint8Array | null;
-  readonly state: InterfaceState | null;
   /** Null: nobody compared the interface report with the function. */
   readonly interfaceAppraisal: Appraisal | null;
 }
@@ -182,13 +180,14 @@ function judge(input: JoinInput, list: List, device: JoinDevice, around: Around)
 
 /** Locked to this VM: adds to `because` what is not so. */
 function isBound(list: List, device: JoinDevice, because: string[]): boolean {
-  const { name, interface: locked, state, interfaceAppraisal } = device;
-  if (locked === null || state === null) {
+  const { name, interface: locked, interfaceAppraisal } = device;
+  if (locked === null) {
     because.push(
       'it is not locked to this VM (no TDISP): another device may do its DMA, and its evidence may be relayed',
     );
     return false;
   }
+  const { state } = locked;
   const running = state === 'RUN';
   list.check('machine.tdisp', running, {
     subject: name,
