@@ -72,7 +72,7 @@ async function startAll(t: TestContext): Promise<Devices> {
       vhostUserPart('line', 'vhost-user-vsock-pci', vsock.socket),
       anyType('both', 9, 1, 2 + 'both'.length, share.socket),
       anyType('only', 9, 1, 2 + 'only'.length, fixed.socket),
-      anyType('talk', 3, 4, 12, port.socket),
+      anyType('talk', 3, 6, 12, port.socket),
     ],
   };
 }
