@@ -1,11 +1,13 @@
 /** Starts a device process, passes on what it tells, ends it, and cleans up after it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { lstatSync, unlinkSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { extname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import type { Problem } from '@airlock/core/result.ts';
 import { spawnSandboxed } from '@airlock/transport/sandbox-spawn.ts';
+import { loadSystemCalls } from '@airlock/transport/system-calls.ts';
+import { attachVdpa, detachVdpa } from '@airlock/transport/vduse/attach.ts';
 import { EVENT_LIMIT, parseServeEvent, type ServeEvent, type ServeRequest } from './serve-event.ts';
 import type { DeviceNeeds } from './serve-type.ts';
 
@@ -29,6 +31,7 @@ const LAST_MILLISECONDS = 45_000;
 export async function serveDevice(options: ServeOptions): Promise<Problem | null> {
   const { request, told, signal } = options;
   const child = startProcess(request, options.needs);
+  const bus = request.transport === 'vduse' ? vdpaBus(request.socket) : null;
   let problem: Problem | null = null;
   const sockets = new Map<string, string | null>();
   const paths = [request.socket, ...(options.needs?.listens ?? [])].map((path) => resolve(request.folder, path));
@@ -36,16 +39,20 @@ export async function serveDevice(options: ServeOptions): Promise<Problem | null
     if (event.event === 'failed') problem = event.problem;
     if (event.event === 'listening') for (const path of paths) sockets.set(path, identityOf(path));
     told(event);
+    if (event.event === 'listening') void bus?.attach(told);
   });
-  const stop = (): void => {
+  const stop = async (): Promise<void> => {
+    // While its server still answers: the driver's last words are for it.
+    await bus?.detach(told);
     child.stdio[3]?.destroy();
     setTimeout(() => child.kill('SIGKILL'), LAST_MILLISECONDS).unref();
   };
-  signal.addEventListener('abort', stop, { once: true });
-  if (signal.aborted) stop();
+  const aborted = () => void stop();
+  signal.addEventListener('abort', aborted, { once: true });
+  if (signal.aborted) aborted();
   const ended = await endOf(child);
   await lines;
-  signal.removeEventListener('abort', stop);
+  signal.removeEventListener('abort', aborted);
   // A process that was killed, or that had no path to its sockets any more, leaves them behind.
   for (const [path, socket] of sockets) if (socket !== null && identityOf(path) === socket) unlinkSync(path);
   return problem ?? ended;
@@ -63,8 +70,26 @@ function readEvents(child: ChildProcess, told: (event: ServeEvent) => void): Pro
   });
 }
 
+/** The bus that a VDUSE device is attached to. From here: the kernel answers once the device's process has. */
+function vdpaBus(name: string) {
+  let attached = false;
+  const act = async (what: typeof attachVdpa, told: (event: ServeEvent) => void): Promise<void> => {
+    const calls = await loadSystemCalls();
+    const done = calls.ok ? await what(calls.value, name) : calls;
+    attached = done.ok && what === attachVdpa;
+    if (!done.ok) told({ event: 'problem', problem: done.error });
+  };
+  return {
+    attach: (told: (event: ServeEvent) => void) => act(attachVdpa, told),
+    detach: async (told: (event: ServeEvent) => void) => {
+      if (attached) await act(detachVdpa, told);
+    },
+  };
+}
+
 function startProcess(request: ServeRequest, needs: DeviceNeeds | undefined): ChildProcess {
-  const script = join(import.meta.dirname, 'serve-process.ts');
+  // Beside this file, also where both were bundled.
+  const script = join(import.meta.dirname, `serve-process${extname(import.meta.filename)}`);
   const args = [JSON.stringify(request)];
   const stdio = ['inherit', 'inherit', 'inherit', 'pipe', 'pipe'] as const;
   const folders = (needs?.folders ?? []).map((path) => resolve(request.folder, path));

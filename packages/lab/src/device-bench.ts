@@ -73,7 +73,7 @@ export function bootBench(images: DriverImages): Promise<Result<Guest>> {
     return {
       device: {
         ...{ driver: 'pcie-root-port', id: `port${number}`, bus: 'pcie.0', chassis: number, slot: number },
-        'pref64-reserve': '256M',
+        'pref32-reserve': '32M',
       },
     };
   });

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, symlinkSync, truncateSync, writeFi
 import { join } from 'node:path';
 import { inflateSync } from 'node:zlib';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
-import type { Bench, DeviceCase } from './device-bench.ts';
+import { type Bench, type DeviceCase, GUEST_USES } from './device-bench.ts';
 
 const wrong = (what: string, seen: unknown): Result<never> =>
   fail('device-bench-failed', `${what}: ${typeof seen === 'string' ? seen : JSON.stringify(seen)}`);
@@ -218,5 +218,133 @@ umount /mnt/fs`,
   },
 };
 
+const crypto: DeviceCase = {
+  type: 'crypto',
+  driver: 'virtio_crypto',
+  shape: { queues: 2, config: 56 },
+  options: () => [],
+  async use(bench) {
+    // The kernel runs the vectors of its self-test through every implementation that appears.
+    const passed = await until(async () => {
+      const said = await bench.shell(`grep -A 8 '^driver.*virtio_crypto_aes_cbc' /proc/crypto | grep selftest`);
+      return said.ok && said.value.includes('passed');
+    });
+    const facts = await bench.ask('facts');
+    if (!passed) return wrong('self-test', facts);
+    if ((await fact(bench, 'encrypted')) < 100 || (await fact(bench, 'decrypted')) < 100) return wrong('data', facts);
+    return ok('AES-CBC with three key lengths: the kernel’s self-test, passed');
+  },
+};
+
+/** A square wave as /dev/dsp takes it before it is told otherwise: 8000 bytes a second. */
+const WAVE_HERTZ = 500;
+
+const sound: DeviceCase = {
+  type: 'sound',
+  driver: 'virtio_snd',
+  without: ['6.1'],
+  shape: { queues: 4, config: 12 },
+  options: (folder) => ['--wav', join(folder, 'played.wav')],
+  async use(bench) {
+    const played = await bench.shell(
+      `modprobe snd_pcm_oss
+for i in $(seq 50); do [ -c /dev/dsp ] && break; sleep 0.2; done
+grep -q . /proc/asound/cards
+echo -ne '\\x20\\x20\\x20\\x20\\x20\\x20\\x20\\x20\\xe0\\xe0\\xe0\\xe0\\xe0\\xe0\\xe0\\xe0' >/tmp/wave
+for i in $(seq 10); do cat /tmp/wave /tmp/wave >/tmp/more; mv /tmp/more /tmp/wave; done
+head -c 8000 /tmp/wave >/dev/dsp
+rm /tmp/wave`,
+      90,
+    );
+    if (!played.ok) return played;
+    const wave = readFileSync(join(bench.folder, 'played.wav'));
+    const [channels, rate, bytes] = [wave.readUInt16LE(22), wave.readUInt32LE(24), wave.readUInt32LE(40)];
+    const seconds = bytes / (2 * channels * rate);
+    let crossings = 0;
+    for (let at = 44, before = 0; at + 2 * channels <= 44 + bytes; at += 2 * channels) {
+      const now = Math.sign(wave.readInt16LE(at));
+      if (now !== 0 && before !== 0 && now !== before) crossings++;
+      if (now !== 0) before = now;
+    }
+    const right = seconds > 0.9 && seconds < 2 && Math.abs(crossings - 2 * WAVE_HERTZ) < 60;
+    if (!right) return wrong('the WAV file', { seconds, crossings, channels, rate });
+    return ok('a second of a 500 Hz tone played into a WAV file, in its time; jack and channel map');
+  },
+};
+
+const PMEM_BYTES = 16 << 20;
+
+const pmem: DeviceCase = {
+  type: 'pmem',
+  driver: 'virtio_pmem',
+  not: { 'vhost-user': 'there is no shared memory window in this front-end' },
+  shape: { queues: 1, config: 16 },
+  options(folder) {
+    const file = join(folder, 'pmem.img');
+    writeFileSync(file, 'persistent before it was plugged in\n');
+    truncateSync(file, PMEM_BYTES);
+    return ['--file', file];
+  },
+  async use(bench) {
+    const done = await bench.shell(
+      `for i in $(seq 50); do [ -b /dev/pmem0 ] && break; sleep 0.2; done
+[ "$(cat /sys/block/pmem0/size)" = ${PMEM_BYTES / 512} ]
+dd if=/dev/pmem0 bs=4k count=1 2>/dev/null | head -n 1
+dd if=/dev/urandom of=/tmp/page bs=4k count=4 2>/dev/null
+dd if=/tmp/page of=/dev/pmem0 bs=4k seek=8 conv=fsync 2>/dev/null
+echo 3 >/proc/sys/vm/drop_caches
+[ "$(dd if=/dev/pmem0 bs=4k skip=8 count=4 2>/dev/null | sha256sum)" = "$(sha256sum </tmp/page)" ]
+sha256sum </tmp/page; rm /tmp/page`,
+      120,
+    );
+    if (!done.ok) return done;
+    const [line = '', sum = ''] = done.value.split('\n');
+    const file = readFileSync(join(bench.folder, 'pmem.img')).subarray(8 * 4096, 12 * 4096);
+    const here = createHash('sha256').update(file).digest('hex');
+    if (line !== 'persistent before it was plugged in' || sum.split(' ')[0] !== here) return wrong('pmem', done.value);
+    if ((await fact(bench, 'flushes')) === 0) return wrong('flushes', await bench.ask('facts'));
+    return ok('/dev/pmem0 read, written and flushed through its window');
+  },
+};
+
+const TOTAL = "awk '/^MemTotal/ { print $2 }' /proc/meminfo";
+
+const memory: DeviceCase = {
+  type: 'memory',
+  driver: 'virtio_mem',
+  shape: { queues: 1, config: 56 },
+  options: () => ['--address', String(GUEST_USES), '--size', '256'],
+  async use(bench) {
+    const before = await bench.shell(`echo online_movable >/sys/devices/system/memory/auto_online_blocks; ${TOTAL}`);
+    if (!before.ok) return before;
+    const asked = await bench.ask('request 128');
+    if (!asked.ok) return asked;
+    const grown = await until(async () => {
+      const total = await bench.shell(TOTAL);
+      return total.ok && Number(total.value) - Number(before.value) === 128 * 1024;
+    });
+    if (!grown || (await fact(bench, 'plugged')) !== 128 << 20) return wrong('plugging', await bench.ask('facts'));
+    await bench.ask('request 0');
+    const shrunk = await until(async () => (await fact(bench, 'plugged')) === 0);
+    const after = await bench.shell(TOTAL);
+    if (!shrunk || !after.ok || after.value !== before.value) return wrong('unplugging', await bench.ask('facts'));
+    return ok('128 MiB plugged, online, and unplugged again');
+  },
+};
+
+const iommu: DeviceCase = {
+  type: 'iommu',
+  driver: 'virtio_iommu',
+  without: ['6.1'],
+  shape: { queues: 2, config: 40 },
+  options: () => [],
+  async use(bench) {
+    const there = await bench.shell('ls /sys/class/iommu');
+    if (!there.ok) return there;
+    if (there.value.trim() === '') return wrong('/sys/class/iommu', there.value);
+    return ok('probed and registered with the kernel’s IOMMU layer; no endpoints, which a VIOT table would name');
+  },
+};
+
 /** In the order in which they are run. */
-export const DEVICE_CASES: readonly DeviceCase[] = [balloon, input, scsi, gpu, fs];
+export const DEVICE_CASES: readonly DeviceCase[] = [balloon, input, scsi, gpu, fs, crypto, sound, pmem, memory, iommu];

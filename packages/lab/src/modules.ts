@@ -27,6 +27,8 @@ export const GUEST_MODULES = [
   'lpc_ich',
   'e1000e',
   'ext4',
+  'vduse?',
+  'virtio_vdpa?',
   'crc32c_generic?',
   'crc32c_intel?',
 ] as const;

@@ -71,7 +71,10 @@ interface Chunk {
 async function bundleCli(): Promise<Result<readonly Chunk[]>> {
   try {
     const result = await build({
-      entryPoints: { airlock: join(CHECKOUT, 'packages/cli/src/main.ts') },
+      entryPoints: {
+        airlock: join(CHECKOUT, 'packages/cli/src/main.ts'),
+        'serve-process': join(CHECKOUT, 'packages/device/src/serve-process.ts'),
+      },
       absWorkingDir: CHECKOUT,
       outdir: 'guest',
       outExtension: { '.js': '.mjs' },

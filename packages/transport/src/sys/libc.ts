@@ -24,6 +24,8 @@ export interface Memory {
 export interface Libc {
   /** By its C declaration. Sizes and offsets up to 2^53. */
   func(declaration: string): Call;
+  /** The same on a thread of Node's pool, for calls that wait for somebody. Only numbers: bytes must not move meanwhile. */
+  funcAside(declaration: string): (...args: number[]) => Promise<number>;
   /** Zeroed, never freed before the process ends: a view of freed memory would be a hole in the process. */
   allocate(length: number): Memory;
   /** The bytes at an address, without a copy. The engine is not told when that memory goes away. */
@@ -58,6 +60,16 @@ async function load(): Promise<Result<Libc>> {
           const value = call(...args);
           return value < 0 ? -koffi.errno() : value;
         };
+      },
+      funcAside(declaration) {
+        const call = library.func(declaration);
+        return (...args) =>
+          new Promise((done) => {
+            // errno is the other thread's and lost: EIO stands for all.
+            call.async(...args, (error: unknown, value: number) =>
+              done(error !== null || value < 0 ? -(koffi.os.errno['EIO'] ?? 5) : value),
+            );
+          });
       },
       allocate(length) {
         const pointer: unknown = koffi.alloc('uint8_t', length);

@@ -19,6 +19,8 @@ export interface SocketCalls {
   sendmsg(fd: number, message: Memory, flags: number): number;
   /** `null`: to whom the socket is connected. */
   sendto(fd: number, data: Uint8Array, flags: number, address: Uint8Array | null): number;
+  /** sendmsg on another thread, for what the kernel carries out before it returns. `message` stays as it is. */
+  sendmsgAside(fd: number, message: Memory, flags: number): Promise<number>;
 }
 
 export const AF_UNIX = 1;
@@ -52,6 +54,7 @@ export function socketCalls(libc: Libc): SocketCalls {
   const recvmsg = libc.func('int64_t recvmsg(int, uintptr_t, int)');
   const sendmsg = libc.func('int64_t sendmsg(int, uintptr_t, int)');
   const sendto = libc.func('int64_t sendto(int, const void *, size_t, int, const void *, uint32_t)');
+  const sendmsgAside = libc.funcAside('int64_t sendmsg(int, uintptr_t, int)');
   const length = libc.allocate(4);
   return {
     socket,
@@ -74,6 +77,7 @@ export function socketCalls(libc: Libc): SocketCalls {
     },
     recvmsg: (fd, message, flags) => recvmsg(fd, message.address, flags),
     sendmsg: (fd, message, flags) => sendmsg(fd, message.address, flags),
+    sendmsgAside: (fd, message, flags) => sendmsgAside(fd, message.address, flags),
     sendto: (fd, data, flags, address) => sendto(fd, data, data.length, flags, address, address?.length ?? 0),
   };
 }

@@ -96,15 +96,15 @@ export class VduseServer implements DeviceLink, Poller {
     });
     if (!kernel.ok) return kernel;
     const kicks: number[] = [];
-    for (const index of device.queueSizes.keys()) {
+    for (const _ of device.queueSizes) {
       const fd = createEventFd(calls);
-      if (fd.ok && kernel.value.setKick(index, fd.value)) {
+      if (fd.ok) {
         kicks.push(fd.value);
         continue;
       }
-      for (const each of fd.ok ? [...kicks, fd.value] : kicks) calls.close(each);
+      for (const each of kicks) calls.close(each);
       kernel.value.close();
-      return fd.ok ? fail('vduse-refused', `VDUSE_VQ_SETUP_KICKFD(${index})`) : fd;
+      return fd;
     }
     return ok(new VduseServer(options, kernel.value, kicks));
   }
@@ -230,6 +230,10 @@ export class VduseServer implements DeviceLink, Poller {
     if (!queue.ok) return queue.error;
     const problem = queue.value.restore(info.state);
     if (problem !== null) return problem;
+    // The kernel forgets it with every reset; a kick that came before is signalled at once.
+    if (!this.kernel.setKick(index, this.kicks[index]?.fd ?? -1)) {
+      return { code: 'vduse-refused', message: `VDUSE_VQ_SETUP_KICKFD(${index})` };
+    }
     this.queues[index] = queue.value;
     device.startQueue(index, queue.value);
     return null;

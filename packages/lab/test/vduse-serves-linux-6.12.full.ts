@@ -1,0 +1,3 @@
+import { vduseServesLinux } from './vduse-serves-linux.ts';
+
+vduseServesLinux('6.12');
