@@ -43,7 +43,7 @@ export class ModelDevice implements ServedDevice, ModelLink {
   private readonly spare: Chain[] = [];
   private readonly request: Uint8Array;
   private readonly reply: Uint8Array;
-  private readonly facts: RequestFacts = { token: 0, size: 0, room: 0 };
+  private readonly facts: RequestFacts = { token: 0, size: 0, room: 0, tail: null };
 
   private readonly closed: () => void;
 
@@ -135,12 +135,18 @@ export class ModelDevice implements ServedDevice, ModelLink {
     facts.token = chain.id;
     facts.size = chain.readableBytes;
     facts.room = chain.writableBytes;
+    facts.tail = null;
     const got = chain.read(0, this.request, 0, size);
     const reply = this.reply.subarray(0, room);
     // What one driver was told is nobody else's to find.
     reply.fill(0);
     const written = model.answer(this.request.subarray(0, got), reply, facts);
-    return written > 0 ? chain.write(0, reply, 0, written) : written;
+    if (written === LATER) return LATER;
+    const put = written > 0 ? chain.write(0, reply, 0, written) : 0;
+    const { tail } = this.facts;
+    if (tail === null || tail.length > chain.writableBytes) return put;
+    chain.write(chain.writableBytes - tail.length, tail);
+    return chain.writableBytes;
   }
 
   finish(place: number, token: number, reply: Uint8Array): boolean {

@@ -19,6 +19,8 @@ export interface RequestFacts {
   size: number;
   /** Device-writable bytes of the chain: more than the reply may have when they are above the queue's limit. */
   room: number;
+  /** To be set by `answer`: bytes for the very end of the device-writable part, where some types have their status. */
+  tail: Uint8Array | null;
 }
 
 /** A queue of which each chain is a request. */
