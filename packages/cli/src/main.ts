@@ -108,7 +108,7 @@ function unknownVerb(context: Context, words: readonly string[]): number {
 
 async function overview(): Promise<string> {
   const lines = await Promise.all(
-    Object.entries(verbs).map(async ([name, load]) => `  ${name.padEnd(18)} ${(await load()).verb.summary}`),
+    Object.entries(verbs).map(async ([name, load]) => `  ${name.padEnd(22)} ${(await load()).verb.summary}`),
   );
   return `airlock: which I/O devices may this confidential VM use?\n\n${lines.join('\n')}\n\nairlock VERB --help tells more. Exit codes: 0 fine, 1 denied or findings, 2 usage, 3 environment.\n`;
 }
