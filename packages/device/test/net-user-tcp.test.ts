@@ -253,3 +253,29 @@ test('a client that closes first may use the same port again at once', () => {
     assert.deepEqual(client.bytes(), numbers(10));
   }
 });
+
+test('bytes out of order are kept and given in order; more than a few are not', () => {
+  const wire = new Wire();
+  wire.send(tcp({ from: 1, to: 7, sequence: 0, flags: SYN }));
+  const first = readTcp(wire.next() ?? new Uint8Array(60));
+  assert.ok(first !== null);
+  const acknowledged = first.sequence + 1;
+  const piece = (at: number, length: number) => {
+    const payload = numbers(1000).subarray(at, at + length);
+    wire.send(tcp({ from: 1, to: 7, sequence: 1 + at, acknowledged, flags: ACK, payload }));
+  };
+  piece(200, 100);
+  piece(100, 100);
+  piece(200, 100); // again
+  piece(250, 100); // overlapping
+  assert.deepEqual(
+    wire.all().map((one) => readTcp(one)?.acknowledged),
+    [1],
+  );
+  piece(0, 100);
+  const back = wire.all().map(readTcp);
+  assert.deepEqual(Uint8Array.from(back.flatMap((one) => [...(one?.payload ?? [])])), numbers(350));
+  assert.equal(back.at(-1)?.acknowledged, 351);
+  for (let at = 400; at < 600; at++) piece(at, 1);
+  assert.ok(wire.network.tcp.counters.untaken >= 136);
+});

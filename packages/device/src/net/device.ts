@@ -3,7 +3,7 @@ import { ok, type Result } from '@airlock/core/result.ts';
 import { encodeConfig } from '@airlock/virtio/config/space.ts';
 import { net } from '@airlock/virtio/device/net.ts';
 import { type Features, featureSet, hasFeature, NO_FEATURES } from '@airlock/virtio/features.ts';
-import { NET_HDR_F_DATA_VALID, NET_HDR_F_NEEDS_CSUM, NET_HEADER_SIZE } from '@airlock/virtio/request/net.ts';
+import { NET_HEADER_SIZE } from '@airlock/virtio/request/net.ts';
 import { Chain } from '@airlock/virtio/ring/chain.ts';
 import { type DeviceQueue, DONE, MALFORMED } from '@airlock/virtio/ring/queue.ts';
 import type { DeviceLink, ServedDevice } from '@airlock/virtio/served-device.ts';
@@ -12,19 +12,11 @@ import { COMMAND_OK, runCommand } from './control.ts';
 import { describeDrops, zeroCounters } from './counters.ts';
 import type { NetEnd } from './end.ts';
 import { Filter } from './filter.ts';
-import { ETHERNET_HEADER, type Frame, ownFrame } from './frame.ts';
-import {
-  bothOffloads,
-  driverOffloads,
-  guestOffloads,
-  NO_OFFLOADS,
-  type Offloads,
-  settleChecksum,
-  takesJoined,
-} from './offloads.ts';
+import type { Frame } from './frame.ts';
+import { Incoming } from './incoming.ts';
+import { bothOffloads, driverOffloads, guestOffloads, NO_OFFLOADS, type Offloads } from './offloads.ts';
 import { Packet } from './packet.ts';
 import { AGAIN, NO_FIT, Receiver, RING_BROKEN, STARVED } from './receiver.ts';
-import { isJoined, Segmenter } from './segmenter.ts';
 import { Steering } from './steering.ts';
 import { Transmitter } from './transmitter.ts';
 
@@ -95,11 +87,7 @@ export class NetDevice implements ServedDevice {
   private controlIndex = -1;
   /** Pairs that the driver uses. */
   private active = 1;
-  private offloads: Offloads = NO_OFFLOADS;
-  // A joined frame that is being cut for a driver that does not take it.
-  private readonly segmenter = new Segmenter();
-  private readonly segment = ownFrame();
-  private segmentReady = false;
+  private readonly incoming: Incoming;
   /** Counters as they were when drops were told last. */
   private told: Readonly<Record<string, number>> = {};
   /** There may be more to do without anybody saying so. */
@@ -117,6 +105,7 @@ export class NetDevice implements ServedDevice {
     this.options = options;
     this.end = end;
     this.mac = options.mac;
+    this.incoming = new Incoming(end, this.filter, this.counters);
     const bits = [...OFFERED];
     if (end.gives.tcp4) bits.push(GUEST_TCP4);
     if (end.gives.tcp6) bits.push(GUEST_TCP6);
@@ -164,12 +153,13 @@ export class NetDevice implements ServedDevice {
     this.controlIndex = hasFeature(features, CTRL_VQ) ? 2 * pairs : -1;
     this.active = 1;
     this.filter.reset(this.mac);
+    this.incoming.setMtu(hasFeature(features, MTU) ? (this.options.mtu ?? null) : null);
     this.setOffloads(bothOffloads(guestOffloads(features), this.end.gives), guestOffloads(features).checksum);
   }
 
   private setOffloads(offloads: Offloads, checksum: boolean): void {
     // Joined frames and checksums of the end are as it likes; that checksums may be left out is the driver's to say.
-    this.offloads = { ...offloads, checksum };
+    this.incoming.offloads = { ...offloads, checksum };
     this.end.setOffloads(offloads);
   }
 
@@ -263,8 +253,11 @@ export class NetDevice implements ServedDevice {
         this.leftover = true;
         break;
       }
-      const frame = this.nextFrame();
-      if (frame === null) break;
+      const frame = this.incoming.next();
+      if (frame === null) {
+        this.leftover = this.incoming.gaveUp;
+        break;
+      }
       const receiver = this.receiverFor(frame);
       if (receiver === null) break;
       const outcome = receiver.deliver(frame);
@@ -279,72 +272,12 @@ export class NetDevice implements ServedDevice {
       }
       if (outcome !== NO_FIT) bytes += frame.length;
       frames++;
-      this.frameDone();
+      this.incoming.done();
     }
     for (let pair = 0; pair < this.receivers.length; pair++) {
       if (this.receivers[pair]?.publish() === true) this.link?.notify(2 * pair);
     }
     return frames;
-  }
-
-  /** The next frame as the driver takes it; it stays until `frameDone`. Those that it does not take are counted. */
-  private nextFrame(): Frame | null {
-    if (this.segmentReady) return this.segment;
-    if (!this.segmenter.busy) {
-      const frame = this.pick();
-      if (frame === null) return null;
-      if (takesJoined(this.offloads, frame.gsoType)) return frame;
-    }
-    this.segmenter.next(this.segment);
-    this.segmentReady = true;
-    return this.segment;
-  }
-
-  private pick(): Frame | null {
-    // Bounded: a peer that sends only what nobody wants has to wait for its turn like any other.
-    for (let i = 0; i < RECEIVE_FRAMES; i++) {
-      const frame = this.end.peek();
-      if (frame === null) return null;
-      if (!this.isWanted(frame)) {
-        this.end.advance();
-        continue;
-      }
-      if (takesJoined(this.offloads, frame.gsoType)) {
-        settleChecksum(frame, this.offloads);
-        if (!this.offloads.checksum) frame.flags = 0;
-        else if (frame.needsChecksum) frame.flags = NET_HDR_F_NEEDS_CSUM;
-        else frame.flags &= NET_HDR_F_DATA_VALID;
-        return frame;
-      }
-      if (this.segmenter.begin(frame)) return frame;
-      this.counters.receivedClaims++;
-      this.end.advance();
-    }
-    this.leftover = true;
-    return null;
-  }
-
-  private isWanted(frame: Frame): boolean {
-    const { mtu } = this.options;
-    if (!this.filter.accepts(frame)) {
-      this.counters.receivedUnwanted++;
-      return false;
-    }
-    // §5.1.4.1: nothing above the MTU that was negotiated, but for joined frames. A VLAN tag does not count.
-    const most = mtu !== undefined && hasFeature(this.agreed, MTU) ? mtu + ETHERNET_HEADER + 4 : Infinity;
-    if (frame.length > most && !isJoined(frame)) {
-      this.counters.receivedNoFit++;
-      return false;
-    }
-    return true;
-  }
-
-  private frameDone(): void {
-    if (this.segmentReady) {
-      this.segmentReady = false;
-      if (this.segmenter.busy) return;
-    }
-    this.end.advance();
   }
 
   private receiverFor(frame: Frame): Receiver | null {
@@ -419,13 +352,7 @@ export class NetDevice implements ServedDevice {
     this.link = null;
     this.agreed = NO_FEATURES;
     this.leftover = false;
-    if (this.segmenter.busy || this.segmentReady) {
-      // What is left of a frame that was being cut is of no use to whoever comes next.
-      this.segmenter.abandon();
-      this.segmentReady = false;
-      this.counters.receivedClaims++;
-      this.end.advance();
-    }
+    this.incoming.abandon();
     this.steering.clear();
     this.mac = this.options.mac;
     this.writeOut();

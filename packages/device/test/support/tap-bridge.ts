@@ -1,7 +1,7 @@
 /**
  * Runs in a user and network namespace of its own: Linux's network stack, behind a TAP, on a wire with our user-mode
- * network. Then a client, a process of its own, talks to the gateway through the kernel. Arguments: percent of frames that
- * are lost, bytes, `offloads` or `plain`. Writes one JSON line with what the client saw.
+ * network. Then a client, a process of its own, talks to the gateway through the kernel. Arguments: every
+ * how manieth frame is lost (0: none), bytes, `offloads` or `plain`. Writes one JSON line with what the client saw.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { join } from 'node:path';
@@ -34,7 +34,7 @@ function move(from: NetEnd, to: NetEnd, joined: 'joinedIn' | 'joinedOut'): boole
     if (room === null) break;
     seen.frames++;
     moved = true;
-    if (below(100) < Number(loss)) seen.lost++;
+    if (Number(loss) > 0 && seen.frames % Number(loss) === 0) seen.lost++;
     else {
       if (isJoined(frame)) seen[joined]++;
       copy(frame, room);

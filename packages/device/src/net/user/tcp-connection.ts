@@ -1,7 +1,7 @@
 /**
  * One TCP connection that the other side opened. RFC 9293, with window scaling (RFC 7323), slow start, fast retransmit and
  * fast recovery (RFC 5681, RFC 6582), retransmission times (RFC 6298) and answers to blind attacks (RFC 5961). Bytes that
- * come out of order are not kept: the wire is memory, and what does not arrive was dropped for want of a buffer.
+ * come out of order are kept, a few of them, until what is missing has come.
  *
  * Places in a stream are plain numbers that never wrap: SYN is at 0, the first byte at 1. Only what is on the wire has 32
  * bits. Output is pulled: `next` says what to send now, if anything.
@@ -41,6 +41,9 @@ const TIME_WAIT = 2000;
 const FIN_WAIT = 60_000;
 const SILENCE = 300_000;
 const DUPLICATES = 3;
+/** What is kept of bytes that came before their turn. */
+const EARLY_PIECES = 64;
+const EARLY_BYTES = 256 * 1024;
 const FIRST_WINDOW = 10;
 /** A hostile window of one byte must not make us send a segment for each byte of megabytes. */
 const LEAST_MSS = 88;
@@ -59,7 +62,7 @@ export class TcpConnection {
   heard: number;
   /** Segments sent again, for people. */
   retransmitted = 0;
-  /** Bytes that came out of order or beyond the window and were not taken. */
+  /** Bytes that came too early to be kept, or beyond the window. */
   untaken = 0;
 
   private readonly ourFirst: number;
@@ -84,6 +87,9 @@ export class TcpConnection {
   private expected = 1;
   private advertised = 0;
   private theirFin = false;
+  /** Pieces beyond what is expected. */
+  private readonly early: { readonly begin: number; readonly bytes: Uint8Array }[] = [];
+  private earlyBytes = 0;
   private answer = false;
 
   private deadline = Number.POSITIVE_INFINITY;
@@ -286,15 +292,43 @@ export class TcpConnection {
     this.answer = true;
     if (this.theirFin) return;
     if (begin > this.expected) {
-      this.untaken += segment.length;
+      this.keep(begin, segment);
       return;
     }
-    const from = segment.from + (this.expected - begin);
-    if (from >= segment.to) return;
-    const taken = Math.min(segment.to - from, this.service.room);
-    if (taken > 0) this.service.take(segment.bytes, from, from + taken);
+    this.takeBytes(begin, segment.bytes, segment.from, segment.to);
+    // Each turn takes one piece out, so there are as many turns as pieces.
+    for (let at = this.nextKept(); at >= 0; at = this.nextKept()) {
+      const [piece] = this.early.splice(at, 1);
+      if (piece === undefined) return;
+      this.earlyBytes -= piece.bytes.length;
+      this.takeBytes(piece.begin, piece.bytes, 0, piece.bytes.length);
+    }
+  }
+
+  /** What of these bytes is new and has room. */
+  private takeBytes(begin: number, bytes: Uint8Array, start: number, end: number): void {
+    const from = start + (this.expected - begin);
+    if (from >= end) return;
+    const taken = Math.min(end - from, this.service.room);
+    if (taken > 0) this.service.take(bytes, from, from + taken);
     this.expected += taken;
-    this.untaken += segment.to - from - taken;
+    this.untaken += end - from - taken;
+  }
+
+  private keep(begin: number, segment: Segment): void {
+    const { length } = segment;
+    if (this.early.length === EARLY_PIECES || this.earlyBytes + length > EARLY_BYTES) {
+      this.untaken += length;
+      return;
+    }
+    if (this.early.some((piece) => piece.begin === begin && piece.bytes.length >= length)) return;
+    this.early.push({ begin, bytes: segment.bytes.slice(segment.from, segment.to) });
+    this.earlyBytes += length;
+  }
+
+  /** A kept piece that what has come reaches; -1 when there is none. */
+  private nextKept(): number {
+    return this.early.findIndex(({ begin }) => begin <= this.expected);
   }
 
   private takeFin(place: number, now: number): void {
