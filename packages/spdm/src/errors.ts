@@ -18,7 +18,6 @@ export const SPDM_ERRORS = {
   'slot-empty': 'The certificate slot holds no chain.',
   'chain-digest-mismatch':
     'A certificate chain is not the one whose digest was told in DIGESTS or in a signed message.',
-  'chain-untrusted': 'The certificate chain is not one that is accepted here.',
   'leaf-key-unsuitable': 'The leaf certificate’s key is none of the negotiated algorithm.',
   'signature-wrong': 'A signature does not verify over the messages that were exchanged.',
   'context-mismatch': 'A signed answer does not carry the requester’s context: it answers another request.',
