@@ -38,7 +38,7 @@ export const HASH_SIZE: Readonly<Record<HashName, number>> = {
   'sha3-512': 64,
 };
 
-/** BaseHashAlgo, DSP0274 1.3 Table 21. */
+/** BaseHashAlgo, DSP0274, NEGOTIATE_ALGORITHMS. */
 export const HASH_BIT: Readonly<Record<HashName, number>> = {
   sha256: 1 << 0,
   sha384: 1 << 1,
@@ -86,7 +86,7 @@ export const PQC_SIGNATURES = [
 export type PqcSignature = (typeof PQC_SIGNATURES)[number];
 export type SignatureName = BaseSignature | PqcSignature;
 
-/** BaseAsymAlgo and ReqBaseAsymAlg, DSP0274 1.3 Table 20. */
+/** BaseAsymAlgo and ReqBaseAsymAlg, DSP0274, NEGOTIATE_ALGORITHMS. */
 export const BASE_SIGNATURE_BIT: Readonly<Record<BaseSignature, number>> = {
   'rsassa-2048': 1 << 0,
   'rsapss-2048': 1 << 1,
@@ -140,7 +140,7 @@ export function isPqcSignature(name: SignatureName): name is PqcSignature {
 
 export const DHE_GROUPS = ['ffdhe2048', 'ffdhe3072', 'ffdhe4096', 'secp256r1', 'secp384r1', 'secp521r1'] as const;
 export type DheGroup = (typeof DHE_GROUPS)[number];
-/** DHE of KEY_EXCHANGE, DSP0274 1.3 Table 23. */
+/** DHE of KEY_EXCHANGE, DSP0274, NEGOTIATE_ALGORITHMS. */
 export const DHE_BIT: Readonly<Record<DheGroup, number>> = bitsInOrder(DHE_GROUPS);
 
 export const KEMS = ['ml-kem-512', 'ml-kem-768', 'ml-kem-1024'] as const;
@@ -170,7 +170,7 @@ export function isKem(name: ExchangeName): name is KemName {
 
 export const AEADS = ['aes-128-gcm', 'aes-256-gcm', 'chacha20-poly1305'] as const;
 export type AeadName = (typeof AEADS)[number];
-/** AEADCipherSuite, DSP0274 1.3 Table 24. */
+/** AEADCipherSuite, DSP0274, NEGOTIATE_ALGORITHMS. */
 export const AEAD_BIT: Readonly<Record<AeadName, number>> = bitsInOrder(AEADS);
 /** Bytes of a key; every suite has an IV of 12 and a tag of 16. */
 export const AEAD_KEY_SIZE: Readonly<Record<AeadName, number>> = {
