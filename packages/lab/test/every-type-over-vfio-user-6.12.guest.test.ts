@@ -1,0 +1,3 @@
+import { everyTypeOverVfioUser } from './every-type-over-vfio-user.ts';
+
+everyTypeOverVfioUser('6.12');
