@@ -55,6 +55,8 @@ export interface AppraiseOptions {
 /** A machine has one of a kind, and some devices; more than these are rejected as they come. */
 const EVIDENCE_LIMIT = 64;
 
+const NONE: readonly Item[] = [];
+
 type Of<K extends Item['kind']> = Extract<Item, { readonly kind: K }>;
 
 /**
@@ -70,7 +72,13 @@ export function appraise(
       ? given
       : { ...given, allowed: new Set([...(given.allowed ?? []), ...waivedBy(given.platform)]) };
   const items = [...found, ...collateral].map(({ item }) => item);
-  const all = <K extends Item['kind']>(kind: K): Of<K>[] => items.filter((item): item is Of<K> => item.kind === kind);
+  const byKind = new Map<Item['kind'], Item[]>();
+  for (const item of items) {
+    const group = byKind.get(item.kind);
+    if (group === undefined) byKind.set(item.kind, [item]);
+    else group.push(item);
+  }
+  const all = <K extends Item['kind']>(kind: K): readonly Of<K>[] => (byKind.get(kind) ?? NONE) as readonly Of<K>[];
   const certificates = all('certificate').map(({ certificate }) => certificate);
   const revocationLists = all('revocation-list').map(({ list }) => list);
   const documents = all('collateral').map(({ document }) => document);
@@ -145,7 +153,7 @@ export function appraise(
     appraisals.push(fromSource(source, verifyCca({ ...options, trustedKeys, token: item.token, keys })));
   }
   const trusted = (options.trustedKeys ?? []).map((spki): TpmKey => ({ spki, from: 'the verifier', doubt: null }));
-  const keys = [...trusted, ...tpmKeys(items, vouchers)];
+  const keys = quotes.length === 0 ? [] : [...trusted, ...tpmKeys(items, vouchers)];
   for (const { quote, source } of quotes) {
     const { nonce: own, ...rest } = options;
     const wanted = options.tpmNonce ?? own;

@@ -64,12 +64,31 @@ export interface NvidiaReport {
   readonly responderNonce: Uint8Array;
   readonly slot: number;
   /** By index, 1 to 255; DMTF measurement values. */
-  readonly measurements: ReadonlyMap<number, { readonly type: number; readonly value: Uint8Array }>;
+  readonly measurements: ReadonlyMap<number, NvidiaMeasurement>;
   /** By NVIDIA's number of the field. */
   readonly opaque: ReadonlyMap<number, Uint8Array>;
   readonly signed: Uint8Array;
   readonly signature: Uint8Array;
   readonly trailing: number;
+}
+
+/** One DMTF measurement value. The view of its bytes is made when somebody looks: most reports only have their signature checked. */
+export class NvidiaMeasurement {
+  readonly type: number;
+  private readonly bytes: Uint8Array;
+  private readonly at: number;
+  private readonly end: number;
+
+  constructor(type: number, bytes: Uint8Array, at: number, end: number) {
+    this.type = type;
+    this.bytes = bytes;
+    this.at = at;
+    this.end = end;
+  }
+
+  get value(): Uint8Array {
+    return this.bytes.subarray(this.at, this.end);
+  }
 }
 
 /** Does this begin with SPDM 1.1 GET_MEASUREMENTS of everything, signed, and its answer? */
@@ -100,7 +119,7 @@ export function readNvidiaReport(given: Uint8Array): Result<NvidiaReport> {
   if (end > given.length) return wrong('the opaque data or the signature is cut off');
   const bytes = given.slice(0, end);
 
-  const measurements = new Map<number, { type: number; value: Uint8Array }>();
+  const measurements = new Map<number, NvidiaMeasurement>();
   let at = recordAt;
   for (let i = 0; i < count; i++) {
     if (at + 7 > nonceAt) return wrong(`measurement block ${i} is cut off`);
@@ -109,7 +128,7 @@ export function readNvidiaReport(given: Uint8Array): Result<NvidiaReport> {
     if (specification !== 1 || size !== valueSize + 3 || at + 4 + size > nonceAt)
       return wrong(`measurement block ${i} contradicts itself`);
     if (measurements.has(index)) return wrong(`measurement ${index} stands twice`);
-    measurements.set(index, { type: bytes[at + 4] ?? 0, value: bytes.subarray(at + 7, at + 4 + size) });
+    measurements.set(index, new NvidiaMeasurement(bytes[at + 4] ?? 0, bytes, at + 7, at + 4 + size));
     at += 4 + size;
   }
   if (at !== nonceAt) return wrong('the measurement record is longer than its blocks');

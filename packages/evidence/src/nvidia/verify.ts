@@ -5,7 +5,7 @@ import { type Appraisal, type Claim, createChecklist, verdictOf } from '../check
 import type { Crypto } from '../crypto.ts';
 import { checkNonce } from '../expectations.ts';
 import { type Certificate, keyOf } from '../x509/certificate.ts';
-import { checkChain, nameOf, type TrustedRoot } from '../x509/chain.ts';
+import { checkChain, keyDigest, nameOf, type TrustedRoot } from '../x509/chain.ts';
 import type { RevocationList } from '../x509/crl.ts';
 import { DerReader, TAG } from '../x509/der.ts';
 import type { OcspResponse } from '../x509/ocsp.ts';
@@ -74,7 +74,7 @@ export function verifyNvidia(input: NvidiaInput): NvidiaAppraisal {
     });
   }
   const leaf = signer ?? candidates[0];
-  const device = signer === undefined ? null : hex(crypto.hash('sha384', signer.spki));
+  const device = signer === undefined ? null : keyDigest(crypto, signer);
   if (leaf !== undefined) {
     checkChain(list, {
       crypto,
