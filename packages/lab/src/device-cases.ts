@@ -1,6 +1,7 @@
 /** What each type of device is used for in a guest, and how both sides are asked whether it was. */
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { inflateSync } from 'node:zlib';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
@@ -128,6 +129,7 @@ const GPU_PICTURE = { width: 640, height: 480 };
 const gpu: DeviceCase = {
   type: 'gpu',
   driver: 'virtio_gpu',
+  usual: /drm_plane_enable_fb_damage_clips\(\) not called/,
   shape: { queues: 2, config: 16 },
   not: { 'vhost-user': 'its requests name memory themselves, which this transport does not show' },
   options: (folder) => ['--size', `${GPU_PICTURE.width}x${GPU_PICTURE.height}`, '--png', join(folder, 'picture.png')],
@@ -276,6 +278,7 @@ const PMEM_BYTES = 16 << 20;
 const pmem: DeviceCase = {
   type: 'pmem',
   driver: 'virtio_pmem',
+  usual: /unable to guarantee persistence of writes/,
   not: { 'vhost-user': 'there is no shared memory window in this front-end' },
   shape: { queues: 1, config: 16 },
   options(folder) {
@@ -345,6 +348,103 @@ const iommu: DeviceCase = {
   },
 };
 
+const block: DeviceCase = {
+  ...{ type: 'block', driver: 'virtio_blk', silent: true, shape: { queues: 2, config: 60 } },
+  options(folder) {
+    const file = join(folder, 'disk.img');
+    writeFileSync(file, '');
+    truncateSync(file, SCSI_BYTES);
+    return ['--file', file, '--queues', '2'];
+  },
+  async use(bench) {
+    const done = await bench.shell(
+      `dd if=/dev/urandom of=/tmp/data bs=64k count=32 2>/dev/null
+dd if=/tmp/data of=/dev/vda bs=256k conv=fsync 2>/dev/null
+echo 3 >/proc/sys/vm/drop_caches
+[ "$(sha256sum </tmp/data)" = "$(head -c 2097152 /dev/vda | sha256sum)" ]
+sha256sum </tmp/data; rm /tmp/data`,
+      90,
+    );
+    if (!done.ok) return done;
+    const file = readFileSync(join(bench.folder, 'disk.img')).subarray(0, 2 << 20);
+    if (createHash('sha256').update(file).digest('hex') !== done.value.split(' ')[0]) return wrong('disk', done.value);
+    return ok('2 MiB written, synced and read back; the same in the file');
+  },
+};
+
+const net: DeviceCase = {
+  ...{ type: 'net', driver: 'virtio_net', silent: true, shape: { queues: 3, config: 24 } },
+  options: () => ['--peer', 'user'],
+  async use(bench) {
+    const done = await bench.shell(
+      `for i in $(seq 50); do [ -e /sys/class/net/eth0 ] && break; sleep 0.2; done
+ip addr add 10.0.2.15/24 dev eth0 && ip link set eth0 up
+ping -c 3 -W 5 10.0.2.2 | grep ' 3 packets received'`,
+    );
+    return done.ok ? ok('three pings, answered') : done;
+  },
+};
+
+const entropy: DeviceCase = {
+  ...{ type: 'entropy', driver: 'virtio_rng', silent: true, shape: { queues: 1, config: 0 } },
+  options: () => [],
+  async use(bench) {
+    const done = await bench.shell(
+      `grep -q virtio_rng /sys/class/misc/hw_random/rng_current
+[ $(dd if=/dev/hwrng bs=512 count=8 2>/dev/null | wc -c) = 4096 ]`,
+    );
+    return done.ok ? ok('4 KiB of /dev/hwrng') : done;
+  },
+};
+
+const vsock: DeviceCase = {
+  ...{ type: 'vsock', driver: 'vmw_vsock_virtio_transport', silent: true, shape: { queues: 3, config: 8 } },
+  options: (folder) => ['--cid', '42', '--host', join(folder, 'vsock')],
+  async use(bench) {
+    const server = createServer((socket) => void socket.on('error', () => {}).pipe(socket));
+    await new Promise<void>((resolve) => server.listen(join(bench.folder, 'vsock_5000'), resolve));
+    const done = await bench.shell('echo over and back | socat -t 20 - VSOCK-CONNECT:2:5000');
+    server.close();
+    if (!done.ok) return done;
+    return done.value === 'over and back\n' ? ok('a line to a socket of the host and back') : wrong('echo', done.value);
+  },
+};
+
+const p9: DeviceCase = {
+  ...{ type: '9p', driver: '9pnet_virtio', silent: true, shape: { queues: 1, config: 6 } },
+  options(folder) {
+    mkdirSync(join(folder, 'share'));
+    writeFileSync(join(folder, 'share/from-host'), 'written by the host\n');
+    return ['--share', join(folder, 'share'), '--tag', 'tree'];
+  },
+  async use(bench) {
+    const done = await bench.shell(
+      `mkdir -p /mnt/9p && mount -t 9p -o trans=virtio,version=9p2000.L tree /mnt/9p
+grep -q 'by the host' /mnt/9p/from-host && echo guest >/mnt/9p/from-guest && umount /mnt/9p`,
+    );
+    if (!done.ok) return done;
+    const back = readFileSync(join(bench.folder, 'share/from-guest'), 'utf8');
+    return back === 'guest\n' ? ok('a folder mounted, a file each way') : wrong('9p', back);
+  },
+};
+
+const console_: DeviceCase = {
+  ...{ type: 'console', driver: 'virtio_console', silent: true, shape: { queues: 4, config: 12 } },
+  options: (folder) => ['--port', `name=talk,socket=${join(folder, 'talk')}`],
+  async use(bench) {
+    const socket = connect(join(bench.folder, 'talk')).on('error', () => {});
+    const heard = new Promise<string>((resolve) => socket.once('data', (bytes) => resolve(bytes.toString('latin1'))));
+    const done = await bench.shell(
+      `for i in $(seq 50); do port=$(grep -l talk /sys/class/virtio-ports/*/name 2>/dev/null) && break; sleep 0.2; done
+echo from the guest >/dev/$(basename $(dirname $port))`,
+    );
+    const line = done.ok ? await heard : '';
+    socket.destroy();
+    if (!done.ok) return done;
+    return line.startsWith('from the guest') ? ok('a line through a named port') : wrong('console', line);
+  },
+};
+
 const NO_DRIVER = ['6.1', '6.12', '7.2'] as const;
 
 /** A model that none of Debian's kernels has a driver for: it is shown as a function, and nothing more. */
@@ -358,6 +458,7 @@ function driverless(type: DeviceCase['type'], queues: number, config: number): D
 
 /** In the order in which they are run. */
 export const DEVICE_CASES: readonly DeviceCase[] = [
+  ...[block, net, entropy, vsock, p9, console_],
   ...[balloon, input, scsi, gpu, fs, crypto, sound, pmem, memory, iommu],
   ...[driverless('rpmb', 1, 3), driverless('scmi', 1, 0), driverless('i2c', 1, 0), driverless('gpio', 2, 8)],
   ...[driverless('rtc', 1, 0), driverless('can', 3, 2), driverless('spi', 1, 32)],

@@ -69,7 +69,7 @@ tries=0; until [ -e /tmp/unbound ]; do tries=$((tries + 1)); [ $tries -lt 120 ] 
           90,
         );
         await shell(guest, `kill -CONT ${pids('serve-process')}; sleep 5`, 30);
-        assert.match(await shell(guest, 'cat /tmp/log'), /"code":"vduse-refused"/);
+        assert.match(await shell(guest, 'cat /tmp/log'), /"code":"vduse-broken"/);
       },
     );
   });

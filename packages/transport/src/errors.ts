@@ -44,6 +44,8 @@ export const TRANSPORT_ERRORS = {
   'vduse-missing': 'The kernel offers no VDUSE here: no /dev/vduse/control, or no right to open it.',
   'vduse-name-invalid': 'The name of a VDUSE device is empty, too long, or has letters that no file name should have.',
   'vduse-refused': 'The kernel refused a VDUSE device, or a call of one; the message names it and the errno.',
+  'vduse-broken':
+    'The kernel gave a VDUSE device up because a request was not answered in time; only a new device helps.',
   'vdpa-refused':
     'The kernel did not attach a device to the vdpa bus, or did not take it off; the message has its errno.',
   'vduse-type-unknown': 'VDUSE needs a device type that VIRTIO numbers.',

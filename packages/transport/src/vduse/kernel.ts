@@ -139,6 +139,11 @@ export class VduseKernel {
     return [view.getUint32(0, true), view.getUint32(4, true)];
   }
 
+  /** Has the kernel given the device up? After that it refuses everything, and says so to nobody. */
+  broken(): boolean {
+    return this.calls.ioctl(this.fd, DEV_GET_FEATURES, this.memory.address) < 0;
+  }
+
   /** Null where the kernel does not tell. */
   queue(index: number, packed: boolean): QueueInfo | null {
     const { view, bytes, address } = this.memory;

@@ -47,6 +47,8 @@ const ACCESS_PLATFORM = 33;
 const RING_PACKED = 34;
 /** The kernel takes no configuration writes, so it refuses a disk that offers them (BLK_F_CONFIG_WCE), and no control queue. */
 const NEVER: Readonly<Record<string, readonly number[]>> = { block: [11], net: [17, 18, 19, 21, 22, 23] };
+/** Milliseconds between two looks whether the kernel has given the device up. */
+const LOOK_EVERY = 2000;
 /** Requests of the kernel that are handled before the reactor turns. */
 const BATCH = 32;
 const ROUNDS = 64;
@@ -64,6 +66,7 @@ export class VduseServer implements DeviceLink, Poller {
   private readonly watch: Watch;
   private readonly message: Memory;
   private readonly removePoller: () => void;
+  private stopLooking: () => void;
   private running = false;
   private broken = false;
 
@@ -82,6 +85,7 @@ export class VduseServer implements DeviceLink, Poller {
     }
     this.watch = reactor.watch(kernel.fd, READABLE, () => this.hear());
     this.removePoller = reactor.addPoller(this);
+    this.stopLooking = reactor.after(LOOK_EVERY, () => this.look());
   }
 
   /** Codes: those of `VduseKernel.create`, `vduse-type-unknown`, `system-call-failed`. */
@@ -111,6 +115,7 @@ export class VduseServer implements DeviceLink, Poller {
 
   /** False when the device is attached still, so that the kernel keeps it (without anybody behind it). */
   close(): boolean {
+    this.stopLooking();
     this.stop();
     this.removePoller();
     this.watch.close();
@@ -148,6 +153,23 @@ export class VduseServer implements DeviceLink, Poller {
       if (queue !== null && queue.violation === null && queue.requestNotifications()) work = true;
     }
     return work && !this.broken;
+  }
+
+  private look(): void {
+    if (!this.kernel.broken()) {
+      this.stopLooking = this.options.reactor.after(LOOK_EVERY, () => this.look());
+      return;
+    }
+    this.stopLooking = () => {};
+    this.stop();
+    this.options.tell({
+      kind: 'problem',
+      problem: {
+        code: 'vduse-broken',
+        message: 'the kernel gave the device up: one of its requests was not answered in time',
+        hint: 'end the server and start it anew; the limit is /sys/class/vduse/NAME/msg_timeout, in seconds',
+      },
+    });
   }
 
   private hear(): void {
