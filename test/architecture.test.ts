@@ -5,19 +5,7 @@ import { test } from 'node:test';
 
 const house = resolve(import.meta.dirname, '..');
 /** The order of ARCHITECTURE.md: a room imports only rooms before it. */
-const rooms = [
-  'core',
-  'policy',
-  'virtio',
-  'evidence',
-  'spdm',
-  'linux',
-  'transport',
-  'device',
-  'gate',
-  'lab',
-  'cli',
-];
+const rooms = ['core', 'policy', 'virtio', 'evidence', 'spdm', 'linux', 'transport', 'device', 'gate', 'lab', 'cli'];
 /** Rooms whose code also runs in the boot gate or the browser: no Node, but for the files named here. */
 const pure: Readonly<Record<string, readonly RegExp[]>> = {
   core: [],

@@ -23,7 +23,7 @@ test('a benchmark runs its sides in turn, as often each', async () => {
 });
 
 test('the table is aligned, and a ratio stands beside ours only', () => {
-  const row = { least: 1, greatest: 3_000_000 };
+  const row = { least: 1, greatest: 3_000_000, more: {} };
   const text = formatReport({
     ...{ name: 'decisions', title: 'many', unit: 'decisions', show: 'rate', turns: 9, peers: ['peer'] },
     rows: [
