@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ModelDevice } from '@airlock/device/model/device.ts';
-import { type DeviceModel, LATER, type ModelLink, type RequestFacts } from '@airlock/device/model/model.ts';
+import {
+  type DeviceModel,
+  LATER,
+  type ModelLink,
+  type RequestFacts,
+  type RequestQueue,
+} from '@airlock/device/model/model.ts';
 import { rtc } from '@airlock/virtio/device/rtc.ts';
 import { scmi } from '@airlock/virtio/device/scmi.ts';
 import { DONE } from '@airlock/virtio/ring/queue.ts';
@@ -128,15 +134,14 @@ test('events wait for buffers, in order, up to a limit', () => {
 
 test('a queue whose feature was not agreed on takes no number', () => {
   const seen: string[] = [];
-  const queue = (name: string, feature?: number) =>
-    ({
-      ...{ kind: 'requests', requestLimit: 4, replyLimit: 4 },
-      ...(feature === undefined ? {} : { feature }),
-      answer() {
-        seen.push(name);
-        return 0;
-      },
-    }) as const;
+  const queue = (name: string, feature?: number): RequestQueue => ({
+    ...{ kind: 'requests', requestLimit: 4, replyLimit: 4 },
+    ...(feature === undefined ? {} : { feature }),
+    answer() {
+      seen.push(name);
+      return 0;
+    },
+  });
   const two: DeviceModel = {
     ...{ type: scmi, bits: [0, 1], config: () => CONFIG },
     queues: [queue('first'), queue('second', 0), queue('third', 1)],
