@@ -20,7 +20,9 @@ what is done, and how both sides are asked whether it was.
   (\`--transport vfio-user\`).
 - **vfio-user plain**: QEMU emulates MSI-X for it (\`--plain\`). Devices stay plugged in: QEMU 11 aborts when such a function
   is unplugged.
-- **vhost-user**: QEMU is the PCI function (\`vhost-user-test-device-pci\`, which takes any type).
+- **vhost-user**: QEMU is the PCI function (\`vhost-user-test-device-pci\`, which takes any type, plugged in after boot). What
+  is not done there was not looked into further. For vsock QEMU has a front-end of its own, with which
+  \`packages/lab/test/devices-serve-linux.ts\` holds the same.
 
 Every device is plugged into a running guest, used, and (except for plain) unplugged. Warnings that the kernel logged
 meanwhile are in the table.
@@ -75,6 +77,7 @@ function cell(outcome: CaseOutcome | undefined): string {
   if (outcome === undefined) return 'not run';
   if (outcome.excused !== null) return outcome.excused;
   const warned = outcome.warnings.length === 0 ? '' : ` **(${outcome.warnings.length} lines of warnings)**`;
-  if (!outcome.done.ok) return `${outcome.driver ?? 'no driver'}: **failed**${warned}`;
+  if (!outcome.done.ok)
+    return `**not done**${outcome.driver === null ? ': no driver bound' : ` with ${outcome.driver}`}${warned}`;
   return `${outcome.driver}: ${outcome.done.value}${warned}`;
 }
