@@ -3,7 +3,6 @@ import { test } from 'node:test';
 import { inflateSync } from 'node:zlib';
 import { gpuModel } from '@airlock/device/gpu/device.ts';
 import { displayEdid } from '@airlock/device/gpu/edid.ts';
-import { ModelDevice } from '@airlock/device/model/device.ts';
 import { makeRegion } from '@airlock/virtio/memory/region.ts';
 import { AddressSpace } from '@airlock/virtio/memory/space.ts';
 import { must } from './support/in-memory-driver.ts';
@@ -14,12 +13,17 @@ const [WIDTH, HEIGHT] = [8, 4];
 const OK = 0x1100;
 
 /** The control queue's answers without a ring, over memory of 64 KiB at AT. */
-function display() {
+function display(shown: AddressSpace | null = new AddressSpace()) {
   const model = gpuModel({ width: WIDTH, height: HEIGHT });
   const region = must(makeRegion('ram', new ArrayBuffer(65_536)));
-  const memory = new AddressSpace();
-  must(memory.map({ start: AT, size: 65_536, region, offset: 0, access: 3 }));
-  const link = { features: [0, 0, 0, 0] as const, memory, send: () => false, finish: () => false, configChanged() {} };
+  if (shown !== null) must(shown.map({ start: AT, size: 65_536, region, offset: 0, access: 3 }));
+  const link = {
+    features: [0, 0, 0, 0] as const,
+    memory: shown,
+    send: () => false,
+    finish: () => false,
+    configChanged() {},
+  };
   model.begin?.(link);
   const queue = model.queues[0];
   assert.ok(queue?.kind === 'requests');
@@ -127,7 +131,8 @@ test('the EDID is whole: its sum is zero, its size the display’s', () => {
 });
 
 test('without a transport that shows memory a transfer is refused', () => {
-  const model = gpuModel({ width: 64, height: 48 });
-  const device = new ModelDevice(model);
-  assert.equal(device.memory, null);
+  const { ask } = display(null);
+  ask(0x101, CREATE);
+  ask(0x106, [1, 1, AT, 0, 4096, 0]);
+  assert.equal(ask(0x105, [...RECT, 0, 0, 1, 0]).code, 0x1205);
 });

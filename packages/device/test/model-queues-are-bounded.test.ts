@@ -150,3 +150,25 @@ test('a queue whose feature was not agreed on takes no number', () => {
   one.ask(1, Uint8Array.of(1), 1);
   assert.deepEqual(seen, ['third']);
 });
+
+test('what a device offers stays the same while it runs, and a link leads nowhere after its driver', () => {
+  let link: ModelLink | null = null;
+  const one = driveModel(
+    {
+      ...{ type: scmi, bits: [0, 1], config: () => CONFIG, queues: [{ kind: 'events' }] },
+      begin(to) {
+        link = to;
+      },
+    },
+    { bits: [1] },
+  );
+  const offered = [...one.device.features];
+  const before = link as ModelLink | null;
+  assert.deepEqual([(before?.features[0] ?? 0) & 3, (offered[0] ?? 0) & 3], [2, 3]);
+  one.driven.stop();
+  assert.deepEqual([...one.device.features], offered);
+  assert.equal(before?.send(0, Uint8Array.of(1)), false);
+  assert.equal(before?.memory, null);
+  before?.configChanged();
+  assert.equal(one.driven.configChanges.length, 0);
+});

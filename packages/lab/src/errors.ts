@@ -18,4 +18,6 @@ export const LAB_ERRORS = {
   'qmp-malformed': 'QEMU sent something that is not QMP.',
   'qmp-refused': 'QEMU refused a QMP command; the message holds its class and words.',
   'qmp-timeout': 'QEMU did not answer a QMP command, or did not send an event, in time.',
+  'device-bench-failed':
+    'A device that was plugged into a guest of the lab was not bound, or what was done with it did not come out right.',
 } as const satisfies ErrorCatalogue;

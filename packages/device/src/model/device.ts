@@ -23,14 +23,13 @@ interface RunningQueue {
   readonly later: Map<number, Chain>;
 }
 
-export class ModelDevice implements ServedDevice, ModelLink {
+export class ModelDevice implements ServedDevice {
   readonly type: DeviceType;
+  readonly features: Features;
   readonly queueSizes: readonly number[];
   readonly chainLimit: number;
   readonly sharedMemory: readonly SharedWindow[];
   readonly model: DeviceModel;
-  /** What the driver may have, and once it is started what it has. */
-  private readonly offered: Features;
   private link: DeviceLink | null = null;
   /** The model's queue for each number, as the negotiated features make them. */
   private order: readonly number[];
@@ -52,7 +51,7 @@ export class ModelDevice implements ServedDevice, ModelLink {
     this.model = model;
     this.closed = closed;
     this.type = model.type;
-    this.offered = featureSet([...OFFERED_RING_FEATURES, ...(model.bits ?? [])]);
+    this.features = featureSet([...OFFERED_RING_FEATURES, ...(model.bits ?? [])]);
     this.queueSizes = model.queues.map(({ size = QUEUE_SIZE }) => size);
     this.chainLimit = model.chainLimit ?? CHAIN_LIMIT;
     this.sharedMemory = model.sharedMemory ?? [];
@@ -63,14 +62,6 @@ export class ModelDevice implements ServedDevice, ModelLink {
     const requests = model.queues.filter((queue) => queue.kind === 'requests');
     this.request = new Uint8Array(Math.max(0, ...requests.map(({ requestLimit }) => requestLimit)));
     this.reply = new Uint8Array(Math.max(0, ...requests.map(({ replyLimit }) => replyLimit)));
-  }
-
-  get features(): Features {
-    return this.link?.features ?? this.offered;
-  }
-
-  get memory(): AddressSpace | null {
-    return this.link?.memory ?? null;
   }
 
   readConfig(): Uint8Array {
@@ -86,7 +77,23 @@ export class ModelDevice implements ServedDevice, ModelLink {
     const { queues } = this.model;
     const there = queues.map(({ feature }) => feature === undefined || hasFeature(link.features, feature));
     this.order = [...queues.keys()].filter((place) => there[place]);
-    this.model.begin?.(this);
+    this.model.begin?.(this.modelLink(link));
+  }
+
+  /** Good while `link` is the driver's; afterwards it leads nowhere. */
+  private modelLink(link: DeviceLink): ModelLink {
+    const device = this;
+    return {
+      features: link.features,
+      get memory(): AddressSpace | null {
+        return device.link === link ? (link.memory ?? null) : null;
+      },
+      send: (place, event) => this.link === link && this.send(place, event),
+      finish: (place, token, reply) => this.link === link && this.finish(place, token, reply),
+      configChanged: () => {
+        if (this.link === link) link.configChanged();
+      },
+    };
   }
 
   startQueue(index: number, queue: DeviceQueue): void {
@@ -149,7 +156,7 @@ export class ModelDevice implements ServedDevice, ModelLink {
     return chain.writableBytes;
   }
 
-  finish(place: number, token: number, reply: Uint8Array): boolean {
+  private finish(place: number, token: number, reply: Uint8Array): boolean {
     const running = this.running[place];
     const chain = running?.later.get(token);
     if (!running || chain === undefined) return false;
@@ -160,7 +167,7 @@ export class ModelDevice implements ServedDevice, ModelLink {
     return true;
   }
 
-  send(place: number, event: Uint8Array): boolean {
+  private send(place: number, event: Uint8Array): boolean {
     const model = this.model.queues[place];
     const waiting = this.events[place];
     if (model?.kind !== 'events' || waiting === undefined || this.link === null) return false;
@@ -196,10 +203,6 @@ export class ModelDevice implements ServedDevice, ModelLink {
     if (given === 0) return;
     queue.publish();
     this.link?.notify(index);
-  }
-
-  configChanged(): void {
-    this.link?.configChanged();
   }
 
   stopQueue(index: number): void {
