@@ -98,11 +98,15 @@ function debianCache(part: string, say: (line: string) => void): Promise<Result<
   });
 }
 
-/** The words that start a program of one of the cache's trees with that tree's own loader and libraries. */
-export function cachedProgram(cache: Cache, program: string): string[] {
+/**
+ * The words that start a program of one of the cache's trees with that tree's own loader and libraries; `own` is a folder
+ * of libraries of its own, below that of all.
+ */
+export function cachedProgram(cache: Cache, program: string, own?: string): string[] {
   const { tree, path } = findProgram(cache, program);
   const lib = join(tree, LIBRARIES);
-  return [join(lib, LOADER), '--library-path', lib, '--argv0', program, path];
+  const libraries = own === undefined ? lib : `${lib}:${join(lib, own)}`;
+  return [join(lib, LOADER), '--library-path', libraries, '--argv0', program, path];
 }
 
 const LIBRARIES = 'usr/lib/x86_64-linux-gnu';

@@ -42,6 +42,7 @@ export PATH=/usr/bin:/usr/sbin:/bin:/sbin HOME=/root TERM=linux
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t tmpfs tmpfs /var
 mkdir -p /var/lib /var/log
+mount -t securityfs securityfs /sys/kernel/security # the firmware's event log is there
 hostname lab
 if [ -e /run/airlock/gate.json ]; then
   # That it ended, and how, is seen from outside.

@@ -4,7 +4,7 @@
  * end of that pipe.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,7 +12,15 @@ import { asciiText } from '@airlock/core/bytes.ts';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import type { Cache } from './cache.ts';
 import { type Answer, channelReader, encodeCommand } from './channel.ts';
-import { type Machine, qemuEnvironment, qemuWords } from './qemu.ts';
+import {
+  FIRMWARE_VARIABLES,
+  firmwareVariables,
+  type Machine,
+  qemuEnvironment,
+  qemuWords,
+  TPM_FOLDER,
+  tpmWords,
+} from './qemu.ts';
 import { openQmp, type Qmp } from './qmp.ts';
 
 export interface Guest {
@@ -40,7 +48,7 @@ export interface GuestOptions {
 
 const CONSOLE_KEPT = 1 << 20;
 
-/** $1 is the folder, the rest QEMU: ends QEMU when our pipe closes, and cleans up when QEMU ends. */
+/** $1 is the folder, the rest QEMU (or a guest's TPM): ends QEMU when our pipe closes, and cleans up when QEMU ends. */
 const WATCHER = `
 folder=$1; shift
 exec 3<&0 4>&2 2>/dev/null # what the shell itself says must not meet a closed pipe
@@ -60,12 +68,13 @@ exit $status
 export async function startGuest(cache: Cache, options: GuestOptions): Promise<Result<Guest>> {
   const folder = mkdtempSync(join(tmpdir(), 'airlock-guest-'));
   mkdirSync(join(folder, 'share'));
-  const child = spawn('sh', ['-c', WATCHER, 'guest', folder, ...qemuWords(cache, options.machine, folder)], {
-    stdio: ['pipe', 'ignore', 'pipe'],
-    detached: true,
-    cwd: folder,
-    env: { ...process.env, ...qemuEnvironment(cache), TMPDIR: folder },
-  });
+  const { tpmState } = options.machine;
+  const tpm = tpmState === undefined ? null : await startTpm(cache, tpmState, folder);
+  if (tpm !== null && !tpm.ok) {
+    rmSync(folder, { recursive: true, force: true });
+    return tpm;
+  }
+  const child = startWatched(cache, folder, qemuWords(cache, options.machine, folder));
   const sockets: Socket[] = [];
   const state = watchGuest(child, options.onConsole);
 
@@ -75,6 +84,7 @@ export async function startGuest(cache: Cache, options: GuestOptions): Promise<R
     for (const socket of sockets) socket.destroy();
     child.stdin?.destroy();
     await state.gone;
+    await tpm?.value.end();
     rmSync(folder, { recursive: true, force: true });
   }
   const interrupted = () => {
@@ -165,6 +175,51 @@ export async function startGuest(cache: Cache, options: GuestOptions): Promise<R
   const guest = await start();
   if (!guest.ok) await end();
   return guest;
+}
+
+function startWatched(cache: Cache, folder: string, words: readonly string[]): ChildProcess {
+  return spawn('sh', ['-c', WATCHER, 'guest', folder, ...words], {
+    stdio: ['pipe', 'ignore', 'pipe'],
+    detached: true,
+    cwd: folder,
+    env: { ...process.env, ...qemuEnvironment(cache), TMPDIR: folder },
+  });
+}
+
+/** Gives the TPM once it listens; it has a folder and a watcher of its own. Codes: `guest-start`. */
+async function startTpm(
+  cache: Cache,
+  state: string,
+  folder: string,
+): Promise<Result<{ readonly end: () => Promise<void> }>> {
+  const own = join(folder, TPM_FOLDER);
+  mkdirSync(own);
+  mkdirSync(state, { recursive: true });
+  copyFileSync(firmwareVariables(cache), join(folder, FIRMWARE_VARIABLES));
+  const child = startWatched(cache, own, tpmWords(cache, state, folder));
+  let said = '';
+  let over = false;
+  child.stderr?.on('data', (bytes: Buffer) => {
+    said = (said + asciiText(bytes)).slice(0, 4000);
+  });
+  const gone = new Promise<void>((resolve) => {
+    const end = () => {
+      over = true;
+      resolve();
+    };
+    child.on('error', end).on('close', end);
+  });
+  const end = async () => {
+    child.stdin?.destroy();
+    await gone;
+  };
+  // It writes its number once it listens.
+  for (let tries = 0; tries < 400 && !over; tries++) {
+    if (existsSync(join(own, 'tpm.pid'))) return ok({ end });
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+  await end();
+  return fail('guest-start', `the software TPM did not start: ${said.trim().split('\n').at(-1) || 'it said nothing'}`);
 }
 
 /** The guest's life as seen from outside: its console, its end, and waiting for either. */

@@ -22,6 +22,11 @@ export interface Machine {
   readonly sharedMemory?: boolean;
   /** Virtual processors; 1 when absent. */
   readonly processors?: number;
+  /**
+   * A software TPM whose state (seeds, so its keys) lies in this folder and stays there, and UEFI firmware that measures
+   * into it what boots: without that firmware nobody measures the kernel, its command line and its initramfs.
+   */
+  readonly tpmState?: string;
 }
 
 /** The guest's serial lines, in order: the kernel's console, the command channel, a shell for a person. */
@@ -46,12 +51,47 @@ export function qemuWords(cache: Cache, machine: Machine, folder: string): strin
     words.push('-chardev', `socket,id=${name},path=${at(name)},server=on,wait=off`);
     words.push('-device', `isa-serial,chardev=${name},index=${index}`);
   });
+  if (machine.tpmState !== undefined) words.push(...measuredBoot(cache, folder));
   for (const part of machine.parts) {
     for (const word of part.backend ?? []) words.push(word.replaceAll('{folder}', folder));
     words.push('-device', deviceWord(part.device));
   }
   words.push(...(machine.backends ?? []));
   return words;
+}
+
+/** Files of a measured boot within the guest's private folder. */
+export const TPM_FOLDER = 'tpm';
+export const FIRMWARE_VARIABLES = 'variables.fd';
+
+/** The image that a guest's firmware variables begin as: empty, so that every boot measures the same. */
+export function firmwareVariables(cache: Cache): string {
+  return join(cache.tools, 'usr/share/OVMF/OVMF_VARS_4M.fd');
+}
+
+function measuredBoot(cache: Cache, folder: string): string[] {
+  const firmware = join(cache.tools, 'usr/share/OVMF/OVMF_CODE_4M.fd');
+  const flash = (unit: number, file: string, more: string) => [
+    '-drive',
+    `if=pflash,format=raw,unit=${unit},file=${file.replaceAll(',', ',,')}${more}`,
+  ];
+  return [
+    ...flash(0, firmware, ',readonly=on,file.locking=off'),
+    ...flash(1, join(folder, FIRMWARE_VARIABLES), ''),
+    ...['-chardev', `socket,id=tpm,path=${join(folder, TPM_FOLDER, 'tpm.sock')}`],
+    ...['-tpmdev', 'emulator,id=tpm0,chardev=tpm', '-device', 'tpm-tis,tpmdev=tpm0'],
+  ];
+}
+
+/** The software TPM for a guest; it listens once `tpm.pid` is there, and ends with QEMU. */
+export function tpmWords(cache: Cache, state: string, folder: string): string[] {
+  const at = join(folder, TPM_FOLDER);
+  return [
+    ...cachedProgram(cache, 'swtpm', 'swtpm'),
+    ...['socket', '--tpm2', '--terminate', '--flags', 'startup-clear'],
+    ...['--ctrl', `type=unixio,path=${join(at, 'tpm.sock')}`, '--tpmstate', `dir=${state}`],
+    ...['--pid', `file=${join(at, 'tpm.pid')}`],
+  ];
 }
 
 /** `virtio-net-pci,netdev=net0,mac=…`; a comma in a value is doubled, as QEMU reads it. */

@@ -71,6 +71,8 @@ export function bootLab(
     readonly onConsole?: (line: string) => void;
     readonly tweaks?: Readonly<Record<string, Readonly<Record<string, string>>>>;
     readonly cmdline?: string;
+    /** Folder of a software TPM's state: firmware then measures what boots. */
+    readonly tpmState?: string;
   } = {},
 ): Promise<Result<Guest>> {
   return startGuest(images.cache, {
@@ -82,6 +84,7 @@ export function bootLab(
       cmdline: `${CMDLINE}${more.cmdline === undefined ? '' : ` ${more.cmdline}`}`,
       parts: labParts({ rootDisk: images.root, ...(more.tweaks ? { tweaks: more.tweaks } : {}) }),
       backends: HOTPLUG_BACKENDS,
+      ...(more.tpmState === undefined ? {} : { tpmState: more.tpmState }),
     },
     ...(more.signal ? { signal: more.signal } : {}),
     ...(more.onConsole ? { onConsole: more.onConsole } : {}),
