@@ -84,7 +84,7 @@ export async function startGuest(cache: Cache, options: GuestOptions): Promise<R
     for (const socket of sockets) socket.destroy();
     child.stdin?.destroy();
     await state.gone;
-    await tpm?.value.end();
+    if (tpm?.ok) await tpm.value.end();
     rmSync(folder, { recursive: true, force: true });
   }
   const interrupted = () => {
