@@ -32,8 +32,9 @@ async function run(series: DeviceRun['series'], way: DeviceRun['transport'], ima
   let guest = await bootBench(images);
   for (const [index, one] of DEVICE_CASES.entries()) {
     // Slots of a plain run fill up, and a case that failed may leave anything behind: the next has a guest of its own.
-    const worn = index > 0 && ((way === 'vfio-user plain' && index % 6 === 0) || outcomes.at(-1)?.done.ok === false);
-    if (worn && outcomes.at(-1)?.excused === null) {
+    const last = outcomes.at(-1);
+    const full = way === 'vfio-user plain' && index > 0 && index % 6 === 0;
+    if (full || (last?.done.ok === false && last.excused === null)) {
       if (guest.ok) await guest.value.end();
       guest = await bootBench(images);
     }
