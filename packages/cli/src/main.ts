@@ -13,6 +13,7 @@ const verbs: Readonly<Record<string, () => Promise<{ readonly verb: Verb }>>> = 
   'collateral bundle': () => import('./verb/collateral-bundle.ts'),
   'collateral show': () => import('./verb/collateral-show.ts'),
   'evidence collect': () => import('./verb/evidence-collect.ts'),
+  'evidence reference': () => import('./verb/evidence-reference.ts'),
   'policy check': () => import('./verb/policy-check.ts'),
   'policy explain': () => import('./verb/policy-explain.ts'),
   'policy eval': () => import('./verb/policy-eval.ts'),

@@ -11,6 +11,7 @@ import { verifyCose } from './cose.ts';
 import type { Crypto } from './crypto.ts';
 import { isObject } from './json.ts';
 import { readTime, timeText } from './time.ts';
+import { type BootEvent, eventsThatDiffer } from './tpm/boot-events.ts';
 
 export const REFERENCE_KINDS = ['amd-sev-snp', 'intel-tdx', 'arm-cca', 'tpm-2.0', 'ibm-se'] as const;
 export type ReferenceKind = (typeof REFERENCE_KINDS)[number];
@@ -30,6 +31,8 @@ export interface ReferenceSet {
   readonly kind: ReferenceKind;
   /** Values in hex; any of a field's is right. */
   readonly fields: ReadonlyMap<string, readonly string[]>;
+  /** Of a PCR's value (`pcr9`) the events that make it: they say what differs, and decide nothing. */
+  readonly events?: ReadonlyMap<string, readonly BootEvent[]>;
 }
 
 export interface References {
@@ -87,8 +90,15 @@ function readSet(one: unknown, index: number): ReferenceSet | string {
   const kind = REFERENCE_KINDS.find((known) => known === one['kind']);
   if (kind === undefined) return `kind is one of ${REFERENCE_KINDS.join(', ')}`;
   const fields = new Map<string, readonly string[]>();
+  const events = new Map<string, readonly BootEvent[]>();
   for (const [key, value] of Object.entries(one)) {
     if (key === 'kind' || key === 'name') continue;
+    if (kind === 'tpm-2.0' && EVENTS_OF_PCR.test(key)) {
+      const listed = readEvents(value);
+      if (listed === null) return `${clean(key)} is a list of up to ${VALUE_LIMIT} maps of name and digest (hex)`;
+      events.set(key.replace('-events', ''), listed);
+      continue;
+    }
     if (!FIELDS[kind].includes(key)) return `${clean(key)} is none of ${FIELDS[kind].join(', ')}`;
     const texts: readonly unknown[] = Array.isArray(value) ? value : [value];
     if (texts.length === 0 || texts.length > VALUE_LIMIT)
@@ -103,7 +113,24 @@ function readSet(one: unknown, index: number): ReferenceSet | string {
     fields.set(key, values);
   }
   if (fields.size === 0) return 'a set without values is right for everything: leave it out';
-  return { name: typeof one['name'] === 'string' ? clean(one['name']) : `set ${index}`, kind, fields };
+  // Events without the value that they explain would look like an expectation and be none.
+  const idle = [...events.keys()].find((field) => !fields.has(field));
+  if (idle !== undefined) return `${idle}-events says what makes ${idle}, which is not there`;
+  return { name: typeof one['name'] === 'string' ? clean(one['name']) : `set ${index}`, kind, fields, events };
+}
+
+const EVENTS_OF_PCR = /^pcr(?:1?[0-9]|2[0-3])-events$/;
+
+function readEvents(value: unknown): readonly BootEvent[] | null {
+  if (!Array.isArray(value) || value.length > VALUE_LIMIT) return null;
+  const events: BootEvent[] = [];
+  for (const one of value as readonly unknown[]) {
+    const [name, text] = isObject(one) && Object.keys(one).length === 2 ? [one['name'], one['digest']] : [];
+    const digest = typeof text === 'string' ? fromHex(text) : undefined;
+    if (typeof name !== 'string' || digest === undefined || digest.length === 0) return null;
+    events.push({ name: clean(name), digest: hex(digest) });
+  }
+  return events;
 }
 
 /**
@@ -166,6 +193,17 @@ function textClaim(claim: Claim | undefined): string | null {
   return typeof claim === 'string' ? claim : null;
 }
 
+/** `: Linux initrd is ab12…, not cd34…`, where both the set and the evidence say what makes a PCR's value. */
+function whyItDiffers(set: ReferenceSet, claims: Appraisal['claims'], field: string): string {
+  const wanted = set.events?.get(field);
+  const all = claims['events'];
+  const own = isObject(all) ? all[field.replace('pcr', '')] : undefined;
+  const measured = Array.isArray(own) ? readEvents(own) : null;
+  if (wanted === undefined || measured === null) return '';
+  const wrong = eventsThatDiffer(wanted, measured);
+  return wrong.length === 0 ? '' : `: ${wrong.join(', ')}`;
+}
+
 /** The same appraisal with what the sets say of it, all files taken together. */
 export function checkReferences(
   appraisal: Appraisal,
@@ -184,7 +222,9 @@ export function checkReferences(
       const found = stated(appraisal.claims, field);
       return found !== null && values.includes(found)
         ? []
-        : [`${field} ${found ?? 'is not stated'}${found === null ? '' : `, not ${values.join(' or ')}`}`];
+        : [
+            `${field} ${found ?? 'is not stated'}${found === null ? '' : `, not ${values.join(' or ')}${whyItDiffers(set, appraisal.claims, field)}`}`,
+          ];
     });
     return { set, wrong };
   });

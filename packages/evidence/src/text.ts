@@ -106,6 +106,12 @@ function passedText(passed: readonly Check[], width: number, paint: Paint): stri
 function claimText(name: string, claim: Claim, width: number): string[] {
   if (name === 'devices' && typeof claim === 'object' && claim !== null && !Array.isArray(claim))
     return Object.entries(claim).flatMap(([device, tier]) => labelled(device, claimLine(tier), width, 20));
+  if (name === 'events' && typeof claim === 'object' && claim !== null && !Array.isArray(claim))
+    return Object.entries(claim).flatMap(([pcr, events]) =>
+      (Array.isArray(events) ? (events as readonly Claim[]) : []).flatMap((event) =>
+        labelled(`in PCR ${pcr}`, claimLine(event), width, 20),
+      ),
+    );
   if (name !== 'pcrs' || typeof claim !== 'object' || claim === null || Array.isArray(claim))
     return labelled(name, claimLine(claim), width, 20);
   // One a line; those that were never extended say nothing.

@@ -4,6 +4,7 @@ import { concat, sameBytes } from '../bytes.ts';
 import { type Appraisal, type Checklist, type Claim, createChecklist, verdictOf } from '../check.ts';
 import { type Crypto, HASH_SIZE, type Hash } from '../crypto.ts';
 import { ranges } from '../ranges.ts';
+import { bootEvents } from './boot-events.ts';
 import { type EventLog, initialRegister, replay } from './event-log.ts';
 import type { TpmQuote } from './quote.ts';
 
@@ -80,6 +81,7 @@ export function verifyTpm(input: TpmInput): Appraisal {
       'clock-safe': attest.clockSafe,
       key: key === undefined ? null : hex(crypto.hash('sha256', key.spki)),
       pcrs: believed === null ? null : pcrClaim(believed.values),
+      events: believed === null ? null : eventClaim(input, believed),
     },
   };
 }
@@ -91,6 +93,15 @@ interface Pcrs {
 
 export function pcrClaim(values: ReadonlyMap<number, Uint8Array>): Claim {
   return Object.fromEntries([...values].sort(([a], [b]) => a - b).map(([pcr, value]) => [String(pcr), hex(value)]));
+}
+
+/** What was booted, by PCR, where the log explains the quoted value: `{ 9: [{ name, digest }] }`. */
+function eventClaim({ crypto, logs }: TpmInput, { bank, values }: Pcrs): Claim {
+  const events = [...bootEvents(crypto, logs, bank, values)].sort(([a], [b]) => a - b);
+  if (events.length === 0) return null;
+  return Object.fromEntries(
+    events.map(([pcr, all]) => [String(pcr), all.map(({ name, digest }): Claim => ({ name, digest }))]),
+  );
 }
 
 /** The quoted PCRs: as handed over, or as the log replays to; null when neither gives the quote's digest. */
