@@ -77,6 +77,8 @@ export class PackedDevice implements DeviceQueue {
   private heldFlags = 0;
   private pending = 0;
   private unnotified = 0;
+  /** What the driver was told last about notifications; -1: nothing yet. */
+  private advised = -1;
   /** Of the list walked last: id and number of descriptors. */
   private listId = 0;
   private listCount = 0;
@@ -330,14 +332,21 @@ export class PackedDevice implements DeviceQueue {
   }
 
   suppressNotifications(): void {
-    Atomics.store(this.deviceEvent, 0, EVENTS_DISABLE << 16);
+    this.advise(EVENTS_DISABLE << 16);
   }
 
+  /** As with a split ring: what was asked already is not written again. */
   requestNotifications(): boolean {
     const event = this.eventIndex ? (EVENTS_DESCRIPTOR << 16) | (this.availWrap << 15) | this.availAt : EVENTS_ENABLE;
-    Atomics.store(this.deviceEvent, 0, event);
+    this.advise(event);
     if (this.violation !== null) return false;
     return this.isAvailable(Atomics.load(this.halves, this.availAt * 8 + 7), this.availWrap);
+  }
+
+  private advise(event: number): void {
+    if (this.advised === event) return;
+    this.advised = event;
+    Atomics.store(this.deviceEvent, 0, event);
   }
 
   position(): DevicePosition {
@@ -387,6 +396,7 @@ export class PackedDevice implements DeviceQueue {
     this.heldAt = -1;
     this.pending = 0;
     this.unnotified = 0;
+    this.advised = -1;
   }
 
   private refuseBuffer(fault: number, number: number): number {

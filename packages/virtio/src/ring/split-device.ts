@@ -70,6 +70,8 @@ export class SplitDevice implements DeviceQueue {
   private usedIndex = 0;
   private publishedIndex = 0;
   private notifiedIndex = 0;
+  /** What the driver was told last about notifications; -1: nothing yet. */
+  private advised = -1;
 
   /** `chainLimit`: the most descriptors of a chain, those of its indirect table counted. */
   constructor(areas: RingAreas, space: AddressSpace, features: RingFeatures, chainLimit: number) {
@@ -278,14 +280,22 @@ export class SplitDevice implements DeviceQueue {
 
   suppressNotifications(): void {
     // With EVENT_IDX the flag must stay 0 (§2.7.10.2); an event half the number space away is as good.
-    if (this.eventIndex) Atomics.store(this.usedHalves, 2 + 4 * this.size, (this.availIndex + 0x8000) & 0xffff);
-    else Atomics.store(this.usedHalves, 0, USED_NO_NOTIFY);
+    this.advise(this.eventIndex ? (this.availIndex + 0x8000) & 0xffff : USED_NO_NOTIFY);
   }
 
+  /**
+   * What was asked already is not written again: an idle device writes nothing. Drivers are known that free a ring before
+   * they reset its device (Linux 6.12's sound driver), and a write then lands in somebody else's page.
+   */
   requestNotifications(): boolean {
-    if (this.eventIndex) Atomics.store(this.usedHalves, 2 + 4 * this.size, this.availIndex);
-    else Atomics.store(this.usedHalves, 0, 0);
+    this.advise(this.eventIndex ? this.availIndex : 0);
     return this.violation === null && Atomics.load(this.availHalves, 1) !== this.availIndex;
+  }
+
+  private advise(value: number): void {
+    if (this.advised === value) return;
+    this.advised = value;
+    Atomics.store(this.usedHalves, this.eventIndex ? 2 + 4 * this.size : 0, value);
   }
 
   position(): DevicePosition {
@@ -315,6 +325,7 @@ export class SplitDevice implements DeviceQueue {
     this.usedIndex = 0;
     this.publishedIndex = 0;
     this.notifiedIndex = 0;
+    this.advised = -1;
   }
 
   private refuseBuffer(fault: number, index: number): number {
