@@ -20,7 +20,7 @@ export const verb: Verb = {
   help: `
 FILE is what airlock evidence collect wrote in a guest that has a TPM. Prints the PCRs of its quote as YAML (docs/evidence.md,
 Reference values) for airlock verify --reference, with the events that make them, so that a later difference is named.
-The quote must be good, and the event log must replay to it; that the boot was a good one, and that the TPM is the guest's,
+The quote must be good, and its event log must replay to it; that the boot was a good one, and that the TPM is the guest's,
 is your word: later boots are held against it.
 
   --pcr LIST          which PCRs (default: 0,2,4,7, and of 8,9,11,12 those that were measured into)
