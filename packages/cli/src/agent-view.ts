@@ -55,6 +55,12 @@ function eventParts(event: Event): { word: string; colour?: Colour; device: stri
         device: '',
         what: `${event.enforcing ? 'enforces' : 'only watches'}, mode ${event.mode}, policy ${event.policy.join(', ') || 'built-in fallback'}, hears of changes by ${event.uevents}`,
       };
+    case 'attested':
+      return {
+        word: 'asked',
+        device: event.device,
+        what: `identity ${event.tier}: ${event.because} (${event.milliseconds} ms)`,
+      };
     case 'mode-changed':
       return {
         word: 'mode',

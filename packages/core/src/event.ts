@@ -49,6 +49,14 @@ export type EventBody =
       readonly uevents: string;
     }
   /** Learning is over. */
+  | {
+      /** A device was asked to prove who it is; `because` says how it went. */
+      readonly kind: 'attested';
+      readonly device: string;
+      readonly tier: string;
+      readonly because: string;
+      readonly milliseconds: number;
+    }
   | { readonly kind: 'mode-changed'; readonly mode: string; readonly enforcing: boolean; readonly because: string }
   | { readonly kind: 'agent-stopped'; readonly because: string };
 

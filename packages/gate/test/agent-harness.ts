@@ -1,4 +1,5 @@
 /** An agent over a fake machine: real policy, real loop, no clock and no socket. */
+
 import assert from 'node:assert/strict';
 import type { Event, EventBody } from '@airlock/core/event.ts';
 import type { Result } from '@airlock/core/result.ts';
@@ -8,6 +9,7 @@ import { decodePolicy } from '@airlock/policy/decode.ts';
 import { parseSources } from '@airlock/policy/node-source.ts';
 import type { Policy } from '@airlock/policy/policy.ts';
 import { type Agent, makeAgent } from '../src/agent/agent.ts';
+import type { Attestation } from '../src/agent/attester.ts';
 import { type Conduct, conductAs } from '../src/agent/conduct.ts';
 import type { Answer } from '../src/agent/control-protocol.ts';
 import { openDecisionLog } from '../src/agent/decision-log.ts';
@@ -61,7 +63,15 @@ export interface Harness {
 
 export async function startAgent(
   machine: FakeMachine,
-  options: { policy?: string; judge?: Judge; enforcing?: boolean; conduct?: Conduct; gap?: number; poll?: number } = {},
+  options: {
+    policy?: string;
+    judge?: Judge;
+    enforcing?: boolean;
+    conduct?: Conduct;
+    gap?: number;
+    poll?: number;
+    attestation?: Attestation;
+  } = {},
 ): Promise<Harness> {
   const enforcing = options.enforcing ?? true;
   const log = await openDecisionLog(machine.files, () => 1_700_000_000_000);
@@ -85,6 +95,7 @@ export async function startAgent(
     log,
     source: machine.uevents,
     policy: ['policy.yaml'],
+    attestation: options.attestation,
     gap: options.gap ?? 1,
     // Where a test does not ask for polls there are none within its time.
     poll: options.poll ?? 60_000,

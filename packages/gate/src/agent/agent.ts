@@ -13,7 +13,7 @@ import { startSeizing } from './seize.ts';
 import { deviceStatuses, grantStatuses, holdStatuses, type Status } from './status.ts';
 import { type Occasion, startTurns } from './turns.ts';
 
-export interface AgentParts extends Omit<KeeperParts, 'note' | 'seizedFrom'> {
+export interface AgentParts extends Omit<KeeperParts, 'note' | 'seizedFrom' | 'again'> {
   readonly log: DecisionLog;
   readonly source: UeventSource;
   /** The policy's files, for status. */
@@ -34,6 +34,8 @@ export interface Agent {
   watch(since: number | undefined, send: (event: Event) => void): () => void;
   /** One look at everything now; what it answers is read back. Codes: `agent-busy`, `agent-stopping`. */
   status(): Promise<Result<Status>>;
+  /** Resolves when no device is being asked who it is; the turn that takes it in comes after. */
+  asked(): Promise<void>;
   /** As of the last turn. */
   report(): Status;
   close(because: string): Promise<void>;
@@ -51,7 +53,12 @@ const LONGEST_TIMER = 2 ** 31 - 1;
 export function makeAgent(parts: AgentParts): Agent {
   const { log, conduct } = parts;
   const note = (event: Parameters<DecisionLog['add']>[0]): void => void log.add(event);
-  const keeper = startKeeper({ ...parts, note, seizedFrom: (device) => seizing.boundTo(device) });
+  const keeper = startKeeper({
+    ...parts,
+    note,
+    seizedFrom: (device) => seizing.boundTo(device),
+    again: (because) => turns.lookAgain(because),
+  });
   const seizing = startSeizing({
     hands: parts.hands,
     // Before the first look nothing is known, and everything would be seized.
@@ -179,9 +186,11 @@ export function makeAgent(parts: AgentParts): Agent {
       if (since !== undefined) for (const event of log.recent()) if (event.sequence > since) send(event);
       return log.listen(send);
     },
+    asked: () => keeper.asked(),
     status,
     report,
     async close(because) {
+      keeper.close();
       parts.source.close();
       clearInterval(sweep);
       clearTimeout(expiry);

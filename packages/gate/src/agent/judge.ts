@@ -17,11 +17,13 @@ export interface Judgement {
   readonly seen: readonly Decision[];
 }
 
-export type Judge = (inventory: Inventory, grants: readonly Grant[]) => Promise<Judgement>;
+/** `proven`: claims of devices that were asked; they stand before those that the judge was made with. */
+export type Judge = (inventory: Inventory, grants: readonly Grant[], proven?: Claims) => Promise<Judgement>;
 
 /** `engine` may only narrow, and sees what the grants made of the rules' decisions. */
-export function judgeBy(policy: CompiledPolicy, claims: Claims, engine: ExternalEngine | null): Judge {
-  return async (inventory, grants) => {
+export function judgeBy(policy: CompiledPolicy, given: Claims, engine: ExternalEngine | null): Judge {
+  return async (inventory, grants, proven) => {
+    const claims = proven === undefined ? given : { ...given, ...proven };
     const inPhase = async (phase: 'before-bind' | 'after-bind'): Promise<readonly Decision[]> => {
       const decided = decide(policy, inventory, claims, { phase, grants });
       return engine === null ? decided : engine.narrow(decided, inventory, claims);

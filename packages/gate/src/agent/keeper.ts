@@ -15,6 +15,7 @@ import type { Hands } from '../apply.ts';
 import { type Enforced, enforce } from '../enforce.ts';
 import { startOrigins } from '../origin.ts';
 import { startAccount } from './account.ts';
+import { type Attestation, startAttester } from './attester.ts';
 import { loadBootDevices, saveBootDevices } from './boot-devices.ts';
 import { changesBetween } from './changes.ts';
 import { readBootTime } from './clock.ts';
@@ -49,6 +50,10 @@ export interface KeeperParts {
   readonly on: Policy['on'];
   /** The program that switches the machine off; null where none may be run. */
   readonly powerOff: readonly string[] | null;
+  /** How devices are asked who they are; not given: nobody is asked. */
+  readonly attestation?: Attestation | undefined;
+  /** A turn is wanted. */
+  readonly again?: (because: string) => void;
   /** The driver that was taken off a device before anybody looked at it, told once. */
   readonly seizedFrom?: (device: string) => string | undefined;
 }
@@ -91,6 +96,10 @@ export interface Keeper {
   denies(device: string): boolean;
   /** The decision on a device that was bound, looked at and refused. */
   refusal(device: string): Decision | undefined;
+  /** Resolves when no device is being asked who it is. */
+  asked(): Promise<void>;
+  /** Asks nobody any more. */
+  close(): void;
   /** Milliseconds since boot of the next end of a grant, or of learning. */
   nextEnd(): number | undefined;
 }
@@ -132,6 +141,9 @@ export function startKeeper(parts: KeeperParts): Keeper {
       for (const memory of [facts, witness]) memory.forget(device);
     },
   });
+  const again = parts.again ?? (() => undefined);
+  const { attestation, incarnation } = parts;
+  const attester = attestation && startAttester(attestation, { incarnation, note, again });
   const account = startAccount(parts.earlier.decisions, note);
   const witness = startWitness({
     ...parts,
@@ -208,7 +220,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
   }
 
   async function judgeHeld(seen: Inventory, live: readonly Grant[]): Promise<Judgement> {
-    const judgement = await judge(seen, live);
+    const judgement = await judge(seen, live, attester?.claims);
     const held = (decisions: readonly Decision[]) =>
       responder.withhold(
         decisions.map((decision, i) => {
@@ -249,6 +261,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
           seenIds = new Set(read.value.devices.map(({ id }) => id).filter((id) => !leaving.has(id)));
           if (fresh) await notice(read.value, occasion);
           const seen = facts.complete(await origins.mark(read.value));
+          await attester?.follow(seen);
           const judgement = await judgeHeld(seen, grants);
           judgements.set(seen, judgement);
           denied = deniedBy(judgement);
@@ -321,6 +334,8 @@ export function startKeeper(parts: KeeperParts): Keeper {
     },
     async turn(occasion, quick) {
       await readClock();
+      // What a device failed on is judged anew with what it proved, or failed to.
+      for (const device of attester?.take() ?? []) refused.delete(device);
       if (conduct.advance(uptime)) {
         const because = uptime === null ? 'the clock cannot be read' : 'its time is over';
         note({ kind: 'mode-changed', mode: conduct.mode, enforcing: conduct.enforcing, because });
@@ -382,6 +397,8 @@ export function startKeeper(parts: KeeperParts): Keeper {
     },
     denies: (device) => denied.has(device),
     refusal: (device) => refused.get(device),
+    asked: async () => attester?.idle(),
+    close: () => attester?.close(),
     nextEnd() {
       const ends = [nextEnd(grants), conduct.changesAt].filter((end) => end !== undefined);
       return ends.length === 0 ? undefined : Math.min(...ends);
