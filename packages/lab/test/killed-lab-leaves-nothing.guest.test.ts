@@ -11,13 +11,14 @@ import { imagesOrSkip } from './guests.ts';
 const SCENARIO = new URL('../src/scenario.ts', import.meta.url).href;
 
 /** A process of its own that starts a guest in `folder` and says when it runs. */
-function startLab(folder: string, initramfs: string) {
+function startLab(folder: string, initramfs: string, more: object) {
   const script = `
 import { bootLab, prepareImages } from '${SCENARIO}';
 const images = await prepareImages('6.12', () => {});
 const guest = await bootLab(images.value, ${JSON.stringify(initramfs)}, {
   onConsole: (line) => console.log('running', line.length),
   cmdline: 'loglevel=7',
+  ...${JSON.stringify(more)},
 });
 console.log('up', guest.ok);
 setInterval(() => {}, 1000);
@@ -40,24 +41,34 @@ function processesOf(folder: string): string[] {
   return found;
 }
 
-test('a lab that is killed leaves no process and no folder', { timeout: 300_000 }, async (t) => {
-  const images = await imagesOrSkip(t, '6.12');
-  if (images === undefined) return;
-  const folder = mkdtempSync(join(tmpdir(), 'airlock-killed-'));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
-  const lab = startLab(folder, images.plain);
-  t.after(() => lab.kill('SIGKILL'));
-  // The first line of the console: QEMU, its sockets and its folder are there.
-  await once(lab.stdout, 'data');
-  assert.ok(processesOf(folder).length > 0);
-  assert.equal(readdirSync(folder).length, 1);
-  lab.kill('SIGKILL');
-  await once(lab, 'exit');
-  const left = () => [...processesOf(folder), ...readdirSync(folder)];
-  for (let tries = 0; tries < 50 && left().length > 0; tries++)
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  assert.deepEqual(left(), []);
-});
+for (const [name, withTpm] of [
+  ['a lab that is killed leaves no process and no folder', false],
+  ['nor does one with a TPM beside its guest', true],
+] as const) {
+  test(name, { timeout: 300_000 }, async (t) => {
+    const images = await imagesOrSkip(t, '6.12');
+    if (images === undefined) return;
+    const folder = mkdtempSync(join(tmpdir(), 'airlock-killed-'));
+    const tpmState = mkdtempSync(join(tmpdir(), 'airlock-state-'));
+    t.after(() => [folder, tpmState].forEach((path) => void rmSync(path, { recursive: true, force: true })));
+    const lab = startLab(folder, images.plain, withTpm ? { tpmState } : {});
+    t.after(() => lab.kill('SIGKILL'));
+    // The first line of the console: QEMU, its sockets and its folder are there.
+    await once(lab.stdout, 'data');
+    assert.ok(processesOf(folder).length > 0);
+    assert.equal(
+      processesOf(folder).some((command) => command.includes('swtpm')),
+      withTpm,
+    );
+    assert.equal(readdirSync(folder).length, 1);
+    lab.kill('SIGKILL');
+    await once(lab, 'exit');
+    const left = () => [...processesOf(folder), ...readdirSync(folder)];
+    for (let tries = 0; tries < 50 && left().length > 0; tries++)
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    assert.deepEqual(left(), []);
+  });
+}
 
 test('a lab that is interrupted says so and leaves nothing', { timeout: 300_000 }, async (t) => {
   const images = await imagesOrSkip(t, '6.12');
