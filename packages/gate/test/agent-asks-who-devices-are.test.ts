@@ -143,3 +143,21 @@ test('what is asked while it is replaced proves nothing', async (t) => {
   await settle();
   assert.equal(machine.driverOf(NVME.slot), null);
 });
+
+test('an agent that only watches asks nobody: asking writes to the device', async (t) => {
+  let times = 0;
+  const attest: Attest = async (device) => {
+    times++;
+    return proof(device);
+  };
+  const machine = fakeMachine([ROOT_DISK, NIC, NVME]);
+  const { agent, settle } = await startAgent(machine, {
+    policy: POLICY,
+    enforcing: false,
+    attestation: { attest, wants },
+  });
+  t.after(() => agent.close('test'));
+  await settle();
+  await agent.asked();
+  assert.equal(times, 0);
+});

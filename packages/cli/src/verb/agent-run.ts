@@ -3,22 +3,25 @@ import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { formatProblem, type Problem } from '@airlock/core/result.ts';
 import type { AgentPolicy } from '@airlock/gate/agent/agent-policy.ts';
+import { parseDuration } from '@airlock/gate/agent/duration.ts';
 import { runAgent } from '@airlock/gate/agent/node-agent.ts';
 import { worstOf } from '@airlock/gate/agent/status.ts';
 import { decodePolicy } from '@airlock/policy/decode.ts';
 import { loadPolicy } from '@airlock/policy/node-source.ts';
 import { report, rootOf } from '../agent-act.ts';
+import { attestationFor } from '../agent-attestation.ts';
 import { eventLine, paintFor, safe, statusText } from '../agent-view.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
   name: 'agent run',
   summary: 'keep devices as they are decided: the daemon after the gate',
-  usage: '[--enforce] [--policy FILE] [--once] [--json]',
+  usage: '[--enforce] [--policy FILE] [--once] [--every DURATION] [--json]',
   help: `
   --enforce      change what is not as decided; without it the agent only watches and tells
   --policy FILE  this policy, not the measured one that the gate left in /run/airlock
   --once         look (and with --enforce correct) once, show how it stands, and end
+  --every DURATION  ask devices that have to prove who they are again, this long after the last time (10m, 1h)
   --json         events as one JSON object a line; with --once the status as one JSON value
   --root DIR     the machine below DIR; no program is run and nothing outside DIR is written
 
@@ -31,6 +34,7 @@ signal (with --once: everything holds), 1 something does not hold, 2 usage or a 
     enforce: { type: 'boolean' },
     policy: { type: 'string' },
     once: { type: 'boolean' },
+    every: { type: 'string' },
     json: { type: 'boolean' },
     root: { type: 'string' },
   },
@@ -53,6 +57,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
     context.stderr('airlock agent run: the policy has errors; nothing was started\n');
     return EXIT.usage;
   }
+  const every = everyOf(values);
   const paint = paintFor(context.terminal);
   const notifySocket = context.env['NOTIFY_SOCKET'];
   const result = await runAgent({
@@ -60,6 +65,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
     ...(named === undefined ? {} : { policy: named.policy }),
     enforce: values['enforce'] === true,
     once,
+    attestation: (policy) => attestationFor(context, root, policy, every),
     signal: context.signal,
     ...(notifySocket === undefined ? {} : { notifySocket }),
     event: (event) => {
@@ -75,6 +81,15 @@ async function run(context: Context, values: Values, positionals: readonly strin
   if (!once) return EXIT.fine;
   context.stdout(json ? `${JSON.stringify(result.value)}\n` : statusText(result.value, context.terminal));
   return worstOf(result.value) === 'failed' ? EXIT.findings : EXIT.fine;
+}
+
+function everyOf(values: Values): number | undefined {
+  const text = values['every'];
+  if (typeof text !== 'string') return undefined;
+  if (values['once'] === true) throw new UsageError('--every and --once exclude each other');
+  const duration = parseDuration(text);
+  if (!duration.ok) throw new UsageError(`--every: ${formatProblem(duration.error)}`);
+  return duration.value;
 }
 
 type Named =

@@ -5,17 +5,12 @@ import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { fail, formatProblem, ok, type Result } from '@airlock/core/result.ts';
 import { printable } from '@airlock/linux/attribute.ts';
-import { findSpdmMailbox, openDoeMailboxes } from '@airlock/linux/doe-mailbox.ts';
 import { findDevice } from '@airlock/linux/find-device.ts';
-import { pciIdentity } from '@airlock/linux/function-layout.ts';
 import { readInventory } from '@airlock/linux/inventory.ts';
-import { openConfigSpace } from '@airlock/linux/node-config-space.ts';
 import { nodeFiles } from '@airlock/linux/node-files.ts';
 import { type DeviceEvidence, encodeEvidence } from '@airlock/spdm/attest/evidence.ts';
 import { gatherEvidence } from '@airlock/spdm/attest/gather.ts';
 import { doeBinding } from '@airlock/spdm/doe/binding.ts';
-import { doeLink } from '@airlock/spdm/doe/link.ts';
-import type { Clock } from '@airlock/spdm/doe/mailbox.ts';
 import type { PciIdentity } from '@airlock/spdm/identity/pci-name.ts';
 import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
 import { Connection } from '@airlock/spdm/requester/connection.ts';
@@ -24,6 +19,7 @@ import type { Binding } from '@airlock/spdm/secured/binding.ts';
 import { openSocketLink } from '@airlock/spdm/tcp/node-link.ts';
 import { SOCKET_FORMS, type SocketForm } from '@airlock/spdm/tcp/socket-form.ts';
 import { APPRAISAL_HELP, APPRAISAL_OPTIONS, appraisalInput, complain, judge, show } from '../device-appraisal.ts';
+import { openFunctionLink } from '../function-link.ts';
 import { type Context, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
@@ -67,11 +63,6 @@ interface Reached {
   readonly function: PciIdentity | null;
   close(): Promise<void>;
 }
-
-const clock: Clock = {
-  now: () => performance.now(),
-  wait: (milliseconds) => new Promise((done) => setTimeout(done, milliseconds)),
-};
 
 async function run(context: Context, values: Values, positionals: readonly string[]): Promise<number> {
   const [word, ...more] = positionals;
@@ -161,26 +152,15 @@ async function reachFunction(context: Context, word: string, values: Values): Pr
   if (!inventory.ok) return inventory;
   const found = findDevice(inventory.value.devices, word);
   if (!found.ok) throw new UsageError(formatProblem(found.error));
-  const { id, path } = found.value;
-  if (!id.startsWith('pci:')) return fail('doe-absent', `${id} is no PCI function, and only those have a DOE mailbox`);
-  const config = await files.readAt(`${path}/config`, 0, 4096);
-  if (!config.ok) return config;
-  // First without the right to write: most functions have no mailbox.
-  const seen = await openDoeMailboxes(files, clock, path);
-  if (!seen.ok) return seen;
-  const space = openConfigSpace(root, `${path}/config`);
-  if (!space.ok) return space;
-  const mailbox = await findSpdmMailbox(files, clock, path, { space: space.value });
-  if (!mailbox.ok) {
-    space.value.close();
-    return mailbox;
-  }
+  const opened = await openFunctionLink(root, found.value);
+  if (!opened.ok) return opened;
+  const { link, close } = opened.value;
   return ok({
-    name: id,
+    name: found.value.id,
     binding: doeBinding,
-    link: doeLink(mailbox.value.mailbox, clock),
-    function: pciIdentity(config.value) ?? null,
-    close: async () => space.value.close(),
+    link,
+    function: opened.value.function,
+    close: async () => close(),
   });
 }
 

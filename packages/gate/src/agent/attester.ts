@@ -38,6 +38,8 @@ export interface Attester {
 }
 
 const LIMIT = 10_000;
+/** setTimeout's own limit; beyond it a timer is over at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 /** More than this wait for nothing: the next look sees them again. */
 const QUEUE_LIMIT = 1024;
 
@@ -121,9 +123,12 @@ export function startAttester(
     working = undefined;
     if (closed || given.every === undefined) return;
     clearTimeout(round);
-    round = setTimeout(() => {
-      for (const device of present.values()) enqueue(device);
-    }, given.every);
+    round = setTimeout(
+      () => {
+        for (const device of present.values()) enqueue(device);
+      },
+      Math.min(given.every, LONGEST_TIMER),
+    );
   }
 
   function enqueue(device: Device): void {

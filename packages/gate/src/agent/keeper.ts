@@ -261,7 +261,8 @@ export function startKeeper(parts: KeeperParts): Keeper {
           seenIds = new Set(read.value.devices.map(({ id }) => id).filter((id) => !leaving.has(id)));
           if (fresh) await notice(read.value, occasion);
           const seen = facts.complete(await origins.mark(read.value));
-          await attester?.follow(seen);
+          // Asking writes to the device: who only watches does not.
+          if (conduct.enforcing) await attester?.follow(seen);
           const judgement = await judgeHeld(seen, grants);
           judgements.set(seen, judgement);
           denied = deniedBy(judgement);

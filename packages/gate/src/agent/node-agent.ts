@@ -10,6 +10,7 @@ import { nodeCommands } from '@airlock/linux/node-commands.ts';
 import { nodeFiles } from '@airlock/linux/node-files.ts';
 import { compilePolicy } from '@airlock/policy/compile.ts';
 import { openExternal } from '@airlock/policy/external/node-external.ts';
+import type { Policy } from '@airlock/policy/policy.ts';
 import { peerOf } from '@airlock/transport/peer.ts';
 import { pollingSource } from '@airlock/transport/polling.ts';
 import { notifyService } from '@airlock/transport/service-notify.ts';
@@ -18,6 +19,7 @@ import { openUeventSocket } from '@airlock/transport/uevent-socket.ts';
 import type { UeventSource } from '@airlock/transport/uevents.ts';
 import { type Agent, makeAgent } from './agent.ts';
 import { type AgentPolicy, judgeByFallback, readGatePolicy } from './agent-policy.ts';
+import type { Attestation } from './attester.ts';
 import { readBootTime } from './clock.ts';
 import { type Conduct, conductAs } from './conduct.ts';
 import { openDecisionLog } from './decision-log.ts';
@@ -42,6 +44,8 @@ export interface RunOptions {
   readonly event: (event: Event) => void;
   /** What a person who starts it should know. */
   readonly say: (text: string) => void;
+  /** How devices are asked who they are; not given: nobody is asked. */
+  readonly attestation?: (policy: Policy) => Promise<Attestation>;
   /** Milliseconds between looks where uevents cannot be heard. */
   readonly poll?: number;
 }
@@ -85,6 +89,7 @@ export async function runAgent(options: RunOptions): Promise<Result<Status>> {
   const agent = makeAgent({
     hands: { files, commands: nodeCommands(), modprobe: real ? ['modprobe'] : null },
     judge,
+    attestation: policy === null ? undefined : await options.attestation?.(policy),
     conduct,
     on: policy?.on ?? {},
     powerOff: real ? POWER_OFF : null,
@@ -108,6 +113,10 @@ export async function runAgent(options: RunOptions): Promise<Result<Status>> {
   }
   await agent.start();
   notify('READY=1');
+  if (options.once) {
+    await agent.asked();
+    await agent.status();
+  }
   if (!options.once) await ended(options.signal);
   notify('STOPPING=1');
   const last = agent.report();

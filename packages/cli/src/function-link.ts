@@ -1,0 +1,47 @@
+/** A PCI function's DOE mailbox as a link that SPDM goes over. */
+import type { Device } from '@airlock/core/device.ts';
+import { fail, ok, type Result } from '@airlock/core/result.ts';
+import { findSpdmMailbox, openDoeMailboxes } from '@airlock/linux/doe-mailbox.ts';
+import { pciIdentity } from '@airlock/linux/function-layout.ts';
+import { openConfigSpace } from '@airlock/linux/node-config-space.ts';
+import { nodeFiles } from '@airlock/linux/node-files.ts';
+import { doeLink } from '@airlock/spdm/doe/link.ts';
+import type { Clock } from '@airlock/spdm/doe/mailbox.ts';
+import type { PciIdentity } from '@airlock/spdm/identity/pci-name.ts';
+import type { Link } from '@airlock/spdm/requester/procedure.ts';
+
+export interface FunctionLink {
+  readonly link: Link;
+  /** What the function says it is; null where its configuration space does not tell. */
+  readonly function: PciIdentity | null;
+  close(): void;
+}
+
+const clock: Clock = {
+  now: () => performance.now(),
+  wait: (milliseconds) => new Promise((done) => setTimeout(done, milliseconds)),
+};
+
+/** Codes: `doe-*`, `config-*`, those of reading sysfs. */
+export async function openFunctionLink(root: string, { id, path }: Device): Promise<Result<FunctionLink>> {
+  if (!id.startsWith('pci:')) return fail('doe-absent', `${id} is no PCI function, and only those have a DOE mailbox`);
+  // Nothing is written through these: the mailbox's registers have a hand of their own.
+  const files = nodeFiles({ root, writes: 'nothing' });
+  const config = await files.readAt(`${path}/config`, 0, 4096);
+  if (!config.ok) return config;
+  // First without the right to write: most functions have no mailbox.
+  const seen = await openDoeMailboxes(files, clock, path);
+  if (!seen.ok) return seen;
+  const space = openConfigSpace(root, `${path}/config`);
+  if (!space.ok) return space;
+  const mailbox = await findSpdmMailbox(files, clock, path, { space: space.value });
+  if (!mailbox.ok) {
+    space.value.close();
+    return mailbox;
+  }
+  return ok({
+    link: doeLink(mailbox.value.mailbox, clock),
+    function: pciIdentity(config.value) ?? null,
+    close: () => space.value.close(),
+  });
+}
