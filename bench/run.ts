@@ -42,12 +42,14 @@ async function main(args: readonly string[]): Promise<number> {
     if (parsed.positionals.length > 0 && !parsed.positionals.some((by) => isNamed(name, by))) continue;
     const progress = process.stderr.isTTY === true;
     if (progress) process.stderr.write(`${name} …`);
-    const prepared = await bench.prepare().catch((error: unknown) => {
+    // One that breaks, or whose peer does, keeps no other from being measured.
+    const broken = (error: unknown) => {
       process.stderr.write(
         `${progress ? '\r' : ''}${name}: ${error instanceof Error ? error.message : String(error)}\n`,
       );
       return null;
-    });
+    };
+    const prepared = await bench.prepare().catch(broken);
     if (prepared === null) {
       code = 1;
       continue;
@@ -57,8 +59,12 @@ async function main(args: readonly string[]): Promise<number> {
       code = 3;
       continue;
     }
-    const report = await measure(bench, prepared);
+    const report = await measure(bench, prepared).catch(broken);
     await prepared.close?.();
+    if (report === null) {
+      code = 1;
+      continue;
+    }
     if (progress) process.stderr.write('\r\x1b[K');
     process.stdout.write(parsed.values.json === true ? `${JSON.stringify(report)}\n` : `${formatReport(report)}\n`);
   }
