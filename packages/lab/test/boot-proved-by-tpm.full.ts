@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { airlock, proofFor, provedBoot, reasonOf, verify } from './boot-proof.ts';
+import { airlock, MEASURED_CMDLINE, proofFor, provedBoot, reasonOf, verify } from './boot-proof.ts';
 import { imagesOrSkip } from './guests.ts';
 
 const NONCES = ['00'.repeat(16), '11'.repeat(16), '22'.repeat(16), '33'.repeat(16)] as const;
@@ -40,3 +40,26 @@ test('later boots of one machine are held against the first: the same is accepte
   assert.match(reasonOf(policy.failed), /pcr9 .*: Linux initrd is /);
   assert.doesNotMatch(reasonOf(policy.failed), /command line is|pcr[0-8]/);
 });
+
+for (const series of ['6.1', '6.12'] as const) {
+  test(`Linux ${series} measures what was computed before it booted`, { timeout: 300_000 }, async (t) => {
+    const images = await imagesOrSkip(t, series);
+    if (images === undefined) return;
+    const proof = await proofFor(t, images);
+    const [nonce, name] = [NONCES[0], 'machine.json'];
+    const { guest, path } = await provedBoot(t, images, proof, { initramfs: proof.initramfs, nonce, name });
+    await guest.end();
+    for (const [initrd, status] of [
+      [proof.initramfs, 0],
+      [proof.otherInitramfs, 1],
+    ] as const) {
+      const made = await airlock(['evidence', 'reference', path, '--cmdline', MEASURED_CMDLINE, '--initrd', initrd]);
+      assert.equal(made.status, 0, made.stdout);
+      const reference = join(proof.folder, 'boot.yaml');
+      writeFileSync(reference, made.stdout);
+      const held = await verify([path, '--key', path, '--nonce', nonce, '--reference', reference]);
+      assert.equal(held.status, status, held.failed.join('\n'));
+      if (status === 1) assert.match(reasonOf(held.failed), /Linux initrd is /);
+    }
+  });
+}
