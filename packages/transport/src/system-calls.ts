@@ -1,5 +1,6 @@
 /** All the system calls of a process of Airlock in one object, so that a test can pass another (`fake-system-calls.ts`). */
 import { fail, ok, type Result } from '@airlock/core/result.ts';
+import { type AioCalls, aioCalls } from './sys/aio.ts';
 import { type ConfinementCalls, confinementCalls } from './sys/confinement.ts';
 import { type DirectoryCalls, directoryCalls } from './sys/directories.ts';
 import { type FileCalls, fileCalls } from './sys/files.ts';
@@ -26,6 +27,7 @@ export interface SystemCalls
     MemoryCalls,
     WaitCalls,
     RingCalls,
+    AioCalls,
     ConfinementCalls {}
 
 let loaded: Promise<Result<SystemCalls>> | undefined;
@@ -47,6 +49,7 @@ async function load(): Promise<Result<SystemCalls>> {
     ...memoryCalls(libc),
     ...waitCalls(libc),
     ...ringCalls(libc),
+    ...aioCalls(libc),
     ...confinementCalls(libc),
     whenReadable: libc.whenReadable,
     errnoName: libc.errnoName,

@@ -254,6 +254,21 @@ test('eventfds are replaced, taken away, triggered; vectors that are not there a
   for (const fd of [first, second]) bench.calls.close(fd);
 });
 
+test('an interrupt’s descriptor that is no eventfd ends the connection, and none of the message is kept', async (t) => {
+  const bench = await openBench(t);
+  const eventfd = must(createEventFd(bench.calls));
+  const file = openSync('/dev/zero', 'r+');
+  const client = bench.connect();
+  client.greet();
+  const before = openFds();
+  assert.equal(client.ask(SET_IRQS, words(20, 0x24, 2, 0, 2), [eventfd, file])?.flags, ERROR_REPLY);
+  assert.deepEqual(bench.endings(), ['vfio-user-descriptors']);
+  // The connection's own is gone, and no other came to stay.
+  assert.equal(openFds(), before - 1);
+  bench.calls.close(eventfd);
+  closeSync(file);
+});
+
 test('transfers by message are matched with their replies; a reply to nothing ends the connection', async (t) => {
   const bench = await openBench(t);
   const client = bench.connect();

@@ -9,6 +9,7 @@ import { type Descriptors, FramedSocket } from '../framed-socket.ts';
 import { HANGUP, READABLE, type Reactor, type Watch, WRITABLE } from '../reactor.ts';
 import type { SystemCalls } from '../system-calls.ts';
 import { setNonBlocking } from '../unix-socket.ts';
+import { isSignal } from '../vhost-user/descriptor-kind.ts';
 import { DmaMemory } from './dma-memory.ts';
 import { InterruptSet } from './interrupt-set.ts';
 import {
@@ -359,11 +360,12 @@ export class Connection implements FunctionLink {
         return fail('vfio-user-descriptors', `${descriptors.count} for ${count} vectors`);
       }
       if (action !== ACTION_TRIGGER) return reply;
-      for (let i = 0; i < count; i++) {
-        const fd = descriptors.take(i);
-        if (fd >= 0) setNonBlocking(this.calls, fd);
-        vectors.assign(start + i, fd);
+      const fds = Array.from({ length: count }, (_, i) => descriptors.take(i));
+      if (!fds.every((fd) => fd < 0 || (isSignal(fd) && setNonBlocking(this.calls, fd).ok))) {
+        for (const fd of fds) if (fd >= 0) this.calls.close(fd);
+        return fail('vfio-user-descriptors', 'a descriptor that is no eventfd');
       }
+      for (const [i, fd] of fds.entries()) vectors.assign(start + i, fd);
     } else if (action === ACTION_TRIGGER) {
       for (let i = 0; i < count; i++) if (data !== DATA_BOOL || flags[i] !== 0) vectors.trigger(start + i);
     } else if (index === IRQ_INTX && (action === ACTION_UNMASK || action === ACTION_MASK)) {

@@ -1,5 +1,5 @@
 /** The eventfds that a client gave for a function's interrupts: VFIO's SET_IRQS. */
-import { signalEventFd } from '../event-fd.ts';
+import { signalPeer } from '../event-fd.ts';
 import type { SystemCalls } from '../system-calls.ts';
 
 export class InterruptSet {
@@ -27,7 +27,7 @@ export class InterruptSet {
   /** False when the client gave none for this vector, or it is of no use. */
   trigger(vector: number): boolean {
     const fd = this.fds[vector] ?? -1;
-    return fd >= 0 && signalEventFd(this.calls, fd);
+    return fd >= 0 && signalPeer(this.calls, fd);
   }
 
   clear(): void {

@@ -7,11 +7,14 @@ import type { SystemCalls } from '../system-calls.ts';
 const SO_TYPE = 3;
 const S_IFMT = 0o170000;
 
-/** An eventfd (which has no file type at all), or a pipe, which old front-ends use instead. */
+/**
+ * May it be an eventfd? Those have no file type at all; others of that kind (timers, signals) are found out when they are
+ * used. A pipe, as ancient front-ends have them, is none: its reading end can empty it and its writing end fill it while
+ * we look.
+ */
 export function isSignal(fd: number): boolean {
   try {
-    const stat = fstatSync(fd);
-    return stat.isFIFO() || (stat.mode & S_IFMT) === 0;
+    return (fstatSync(fd).mode & S_IFMT) === 0;
   } catch {
     return false;
   }

@@ -422,5 +422,5 @@ function takeSignal(requests: Requests, descriptors: Descriptors, hasFd: boolean
   const fd = descriptors.take(0);
   if (isSignal(fd) && setNonBlocking(requests.calls, fd).ok) return ok(fd);
   requests.calls.close(fd);
-  return fail('vhost-user-descriptors', 'a descriptor that is neither eventfd nor pipe');
+  return fail('vhost-user-descriptors', 'a descriptor that is no eventfd');
 }

@@ -7,7 +7,7 @@ import { type Features, hasFeature, NO_FEATURES } from '@airlock/virtio/features
 import { Iotlb } from '@airlock/virtio/memory/iotlb.ts';
 import { READ_WRITE } from '@airlock/virtio/memory/region.ts';
 import type { DeviceLink, ServedDevice } from '@airlock/virtio/served-device.ts';
-import { drainEventFd } from '../event-fd.ts';
+import { drainPeer } from '../event-fd.ts';
 import { HANGUP, type Poller, READABLE, type Reactor } from '../reactor.ts';
 import type { SystemCalls } from '../system-calls.ts';
 import type { BackEndChannel } from './back-end-channel.ts';
@@ -249,7 +249,7 @@ export class ServedQueues implements Poller {
   setKick(vring: Vring, fd: number): void {
     const ready = (events: number): void => {
       // A descriptor that is always ready would keep the loop awake for ever.
-      if ((events & HANGUP) !== 0 || drainEventFd(this.owner.calls, vring.kickFd) < 0) {
+      if ((events & HANGUP) !== 0 || drainPeer(this.owner.calls, vring.kickFd) < 0) {
         vring.setKick(-1, null);
         this.owner.report({ code: 'vhost-user-kick-broken', message: `the kick of queue ${vring.index} failed` });
         this.look();

@@ -1,7 +1,7 @@
 /** What a front-end has said about one queue, and its descriptors. vhost-user "Ring states". */
 import type { QueueAddresses } from '@airlock/virtio/ring/layout.ts';
 import type { DevicePosition, DeviceQueue } from '@airlock/virtio/ring/queue.ts';
-import { signalEventFd } from '../event-fd.ts';
+import { signalPeer } from '../event-fd.ts';
 import type { Watch } from '../reactor.ts';
 import type { SystemCalls } from '../system-calls.ts';
 import type { TrackedQueue } from './inflight-area.ts';
@@ -58,14 +58,14 @@ export class Vring {
 
   /** Tells the driver of used buffers. False where its descriptor is broken; it is closed then. */
   call(): boolean {
-    if (this.callFd < 0 || signalEventFd(this.calls, this.callFd)) return true;
+    if (this.callFd < 0 || signalPeer(this.calls, this.callFd)) return true;
     this.setCall(-1);
     return false;
   }
 
   /** Tells the front-end that the queue is broken. */
   err(): void {
-    if (this.errFd >= 0 && !signalEventFd(this.calls, this.errFd)) this.setErr(-1);
+    if (this.errFd >= 0 && !signalPeer(this.calls, this.errFd)) this.setErr(-1);
   }
 
   /** Back to what a new connection finds. */
