@@ -53,6 +53,8 @@ export interface Uring {
   readonly capacity: number;
   /** Put in and not yet completed. */
   readonly inFlight: number;
+  /** Put in and not yet taken by the kernel: 0 after a `submit` that took all. */
+  readonly unsent: number;
   /** Whether the kernel holds this ring to reading and writing files. */
   readonly restricted: boolean;
   /** Names of the ways of completing that this kernel agreed to. */
@@ -219,6 +221,9 @@ export function createUring(calls: UringCalls, entries: number): Result<Uring> {
     modes,
     get inFlight() {
       return inFlight;
+    },
+    get unsent() {
+      return queued;
     },
     supports: (operation) => supported.has(OPERATION[operation]),
     read: (file, address, length, offset, flags, token) =>

@@ -23,6 +23,8 @@ import { Vectors } from './vectors.ts';
 const ZERO_STEP = 2 ** 20;
 const VECTORS = 8192;
 const CLOSE_MILLISECONDS = 30_000;
+/** How long to wait before the kernel is handed again what it had no memory for. */
+const RETRY_MILLISECONDS = 1;
 /** What `positions` holds for a token that is no read. */
 const NOTHING = -1;
 const FLUSHING = -2;
@@ -107,6 +109,7 @@ export class FileDisk implements Disk {
   read(token: number, chain: Chain, skip: number, length: number, position: number): number {
     const { vectors, direct, map } = this;
     if (vectors.full) this.submit();
+    if (vectors.full) return this.readBounced(chain, skip, length, position);
     vectors.gather(chain, true, skip, length);
     if (map !== null && vectors.count === 1 && map.copy(vectors.address, position, vectors.bytes)) return vectors.bytes;
     if (direct) {
@@ -174,6 +177,7 @@ export class FileDisk implements Disk {
   write(token: number, chain: Chain, skip: number, length: number, position: number, durable: boolean): number {
     const { vectors, bounce } = this;
     if (vectors.full) this.submit();
+    if (vectors.full) return this.writeBounced(chain, skip, length, position, durable);
     vectors.gather(chain, false, skip, length);
     if (this.direct && (vectors.lowBits & (this.blockSize - 1)) !== 0) {
       const bytes = chain.read(skip, bounce.bytes, 0, Math.min(length, bounce.length));
@@ -195,6 +199,18 @@ export class FileDisk implements Disk {
       }
     }
     return this.writeNow(count, start, address, bytes, position, durable);
+  }
+
+  /** Without a vector. */
+  private writeBounced(chain: Chain, skip: number, length: number, position: number, durable: boolean): number {
+    const { bounce, calls, fd } = this;
+    const bytes = chain.read(skip, bounce.bytes, 0, Math.min(length, bounce.length));
+    for (;;) {
+      const done = calls.pwrite(fd, bounce.address, bytes, position);
+      if (done === -EINTR) continue;
+      const synced = durable && done > 0 ? this.sync() : 0;
+      return synced < 0 ? synced : done;
+    }
   }
 
   private writeNow(
@@ -273,8 +289,10 @@ export class FileDisk implements Disk {
   }
 
   submit(): void {
-    if (this.ring !== null) this.ring.submit();
-    this.vectors.clear();
+    const { ring } = this;
+    ring?.submit();
+    // Without memory the kernel takes fewer: it has yet to read the vectors of the others.
+    if (ring === null || ring.unsent === 0) this.vectors.clear();
   }
 
   reap(): number {
@@ -282,11 +300,23 @@ export class FileDisk implements Disk {
   }
 
   prepareToSleep(): boolean {
-    return this.pending > 0 && this.ring?.prepareToSleep() === true;
+    const { ring } = this;
+    if (ring === null || this.pending === 0) return false;
+    if (ring.unsent > 0) {
+      // Nobody wakes us for what the kernel did not take.
+      this.submit();
+      return true;
+    }
+    return ring.prepareToSleep();
   }
 
   wait(milliseconds: number): number {
-    return this.ring?.wait(milliseconds) === true ? this.ring.reap(this.ended) : 0;
+    const { ring } = this;
+    if (ring === null) return 0;
+    if (ring.unsent > 0) this.submit();
+    return ring.wait(ring.unsent > 0 ? Math.min(milliseconds, RETRY_MILLISECONDS) : milliseconds)
+      ? ring.reap(this.ended)
+      : 0;
   }
 
   close(): void {
