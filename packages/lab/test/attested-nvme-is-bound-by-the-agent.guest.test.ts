@@ -66,7 +66,7 @@ grep '"kind":"attested"' /run/airlock/events.ndjson | tail -n 1; echo "driver=$(
   return { told: `${stdout.split('\n')[0]} ${stderr}`, driver };
 }
 
-test('the agent binds an NVMe drive that proves who it is, and takes it down when it no longer does', {
+test('the agent binds an NVMe drive that proves who it is, and not one that another root vouches for', {
   timeout: 600_000,
 }, async (t) => {
   const images = await imagesOrSkip(t, '7.2');
