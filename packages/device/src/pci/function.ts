@@ -53,6 +53,8 @@ export interface FunctionEvents {
   reset?(): void;
   /** On return nothing of the device is in the middle of a transfer. */
   quiesce?(): void;
+  /** The VMM mapped or unmapped memory. */
+  memoryChanged?(): void;
   /** The command register was written: bus mastering may have come or gone. */
   commandChanged?(): void;
 }
@@ -137,6 +139,10 @@ export class PciFunction implements ServedFunction {
 
   quiesce(): void {
     this.events.quiesce?.();
+  }
+
+  memoryChanged(): void {
+    this.events.memoryChanged?.();
   }
 
   readRegion(index: number, offset: number, into: Uint8Array): void {

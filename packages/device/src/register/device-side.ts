@@ -7,7 +7,8 @@ import type { Poller } from '@airlock/transport/reactor.ts';
 import { acceptFeatures, type Features, featureSet, hasFeature, NO_FEATURES } from '@airlock/virtio/features.ts';
 import type { AddressSpace } from '@airlock/virtio/memory/space.ts';
 import { createDeviceQueue, ringFeatures } from '@airlock/virtio/ring/create.ts';
-import type { DeviceQueue } from '@airlock/virtio/ring/queue.ts';
+import { findRing } from '@airlock/virtio/ring/layout.ts';
+import type { DevicePosition, DeviceQueue } from '@airlock/virtio/ring/queue.ts';
 import type { DeviceLink, ServedDevice } from '@airlock/virtio/served-device.ts';
 
 export const ACKNOWLEDGE = 1;
@@ -61,6 +62,8 @@ export class DeviceSide implements DeviceLink, Poller {
   memory: AddressSpace | null = null;
   private readonly events: DeviceSideEvents;
   private readonly running: (DeviceQueue | null)[];
+  /** Queues that would run if their rings could be reached, with where they stopped; null: at their beginning. */
+  private readonly away = new Map<number, DevicePosition | null>();
 
   constructor(served: ServedDevice, events: DeviceSideEvents) {
     this.served = served;
@@ -170,14 +173,36 @@ export class DeviceSide implements DeviceLink, Poller {
     if ((this.status & DRIVER_OK) !== 0) this.events.configInterrupt();
   }
 
-  /** Ends what is under way in all queues, which go on afterwards: memory is about to go. */
+  /** Ends what is under way in all queues, which stand still until `settle`: memory is about to go. */
   quiesce(): void {
+    for (let index = 0; index < this.running.length; index++) this.pause(index);
+  }
+
+  private pause(index: number): void {
+    const queue = this.running[index] ?? null;
+    if (queue === null) return;
+    this.stopQueue(index);
+    this.away.set(index, queue.position());
+  }
+
+  /**
+   * What the device may reach has changed: queues whose rings are out of reach stop where they are, and those that are
+   * within reach again go on. The device touches nothing else of a ring meanwhile, not even to ask for notifications.
+   */
+  settle(): void {
     for (let index = 0; index < this.running.length; index++) {
-      const queue = this.running[index] ?? null;
-      if (queue === null || queue.inFlight === 0) continue;
-      this.served.stopQueue(index);
-      this.served.startQueue(index, queue);
+      const runs = (this.running[index] ?? null) !== null;
+      if (!runs && !this.away.has(index)) continue;
+      if (!this.reaches(index)) this.pause(index);
+      else if (!runs) this.startQueue(index);
     }
+  }
+
+  private reaches(index: number): boolean {
+    const setup = this.queues[index];
+    const { memory } = this;
+    if (setup === undefined || memory === null || !this.mayTransfer()) return false;
+    return findRing(memory, setup.size, ringFeatures(this.agreed).packed, setup).ok;
   }
 
   reset(): void {
@@ -203,6 +228,10 @@ export class DeviceSide implements DeviceLink, Poller {
     const setup = this.queues[index];
     const { memory } = this;
     if (setup === undefined || memory === null || this.running[index] !== null) return;
+    if (!this.mayTransfer()) {
+      this.away.set(index, null);
+      return;
+    }
     const queue = createDeviceQueue(memory, memory, {
       size: setup.size,
       features: ringFeatures(this.agreed),
@@ -213,12 +242,20 @@ export class DeviceSide implements DeviceLink, Poller {
       this.needsReset(queue.error);
       return;
     }
+    const position = this.away.get(index) ?? null;
+    this.away.delete(index);
+    const wrong = position === null ? null : queue.value.restore(position);
+    if (wrong !== null) {
+      this.needsReset(wrong);
+      return;
+    }
     this.running[index] = queue.value;
     this.served.startQueue(index, queue.value);
     this.work(index);
   }
 
   private stopQueue(index: number): void {
+    this.away.delete(index);
     if (this.running[index] === null || this.running[index] === undefined) return;
     this.served.stopQueue(index);
     this.running[index] = null;

@@ -183,7 +183,11 @@ export function virtioPciFunction(served: ServedDevice, options: VirtioPciOption
         vectorOf.queues.fill(NO_VECTOR);
       },
       quiesce: () => side.quiesce(),
-      commandChanged: () => options.wake?.(),
+      memoryChanged: () => side.settle(),
+      commandChanged() {
+        side.settle();
+        options.wake?.();
+      },
     },
   );
   const pci: PciFunction | undefined = created.ok ? created.value : undefined;

@@ -279,7 +279,9 @@ export class Connection implements FunctionLink {
     const fd = descriptors.take(0);
     const mapped = this.dma.map(range.value, fd);
     if (fd >= 0) this.calls.close(fd);
-    return mapped.ok ? ok(answer(header, 0)) : mapped;
+    if (!mapped.ok) return mapped;
+    this.served.memoryChanged();
+    return ok(answer(header, 0));
   }
 
   private unmapDma(header: Header, body: Uint8Array): Result<DataView> {
@@ -287,11 +289,10 @@ export class Connection implements FunctionLink {
     if (!range.ok) return range;
     // After the reply the client may give the memory to somebody else.
     this.served.quiesce();
-    if (range.value === null) this.dma.unmapAll();
-    else {
-      const unmapped = this.dma.unmap(range.value.address, range.value.size);
-      if (!unmapped.ok) return unmapped;
-    }
+    const unmapped =
+      range.value === null ? ok(this.dma.unmapAll()) : this.dma.unmap(range.value.address, range.value.size);
+    this.served.memoryChanged();
+    if (!unmapped.ok) return unmapped;
     const reply = answer(header, body.length);
     bytesOf(reply).set(body, HEADER_SIZE);
     return ok(reply);

@@ -29,8 +29,13 @@ export interface ServedFunction {
   attach(link: FunctionLink): void;
   /** The VMM is gone. On return nothing of the function touches its memory any more. */
   detach(): void;
-  /** A stretch of memory is about to go. On return nothing of the function is in the middle of a transfer. */
+  /**
+   * A stretch of memory is about to go. On return nothing of the function is in the middle of a transfer, and it begins
+   * none before `memoryChanged`, which follows in any case.
+   */
   quiesce(): void;
+  /** Memory came or went. The function goes on with what there is now, and remembers nothing that is mapped no more. */
+  memoryChanged(): void;
   /** Fills all of `into`; it lies within the region. */
   readRegion(index: number, offset: number, into: Uint8Array): void;
   writeRegion(index: number, offset: number, bytes: Uint8Array): void;

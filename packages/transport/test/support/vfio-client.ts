@@ -35,6 +35,9 @@ export class RecordingFunction implements ServedFunction {
   quiesce(): void {
     this.log.push('quiesce');
   }
+  memoryChanged(): void {
+    this.log.push('memory');
+  }
   readRegion(index: number, offset: number, into: Uint8Array): void {
     if (index === 7) into.set(this.config.subarray(offset, offset + into.length));
     else into.fill(index + 1);
