@@ -167,13 +167,17 @@ export class BlockDevice implements ServedDevice, Poller {
   private takeBatch(queue: BlockQueue, ring: DeviceQueue): number {
     const { batch } = this;
     let taken = 0;
+    let bytes = 0;
     this.batched = 0;
-    while (taken < BATCH) {
+    // Not more than a turn may hold: what was taken is begun.
+    while (taken < BATCH && bytes < TURN_BYTES) {
       const slot = queue.next();
       if (slot < 0) break;
       const outcome = ring.take(queue.chains[slot] as Chain);
       if (outcome === DONE) {
         queue.occupy(slot);
+        const { readableBytes, writableBytes } = queue.chains[slot] as Chain;
+        bytes += readableBytes + writableBytes;
         batch[this.batched++] = slot;
       } else if (outcome === MALFORMED) {
         queue.unpublished = true;
@@ -231,13 +235,13 @@ export class BlockDevice implements ServedDevice, Poller {
     const status = parsed === BLK_OK ? this.check(queue, slot, chain) : parsed;
     if (status !== BLK_OK) {
       this.refuse(queue, slot, status);
-      return 0;
+      return chain.writableBytes;
     }
     if (type === BLK_GET_ID) {
       chain.write(0, this.serial, 0, length);
       this.fillUp(chain, length);
       this.finish(queue, slot, BLK_OK);
-      return 0;
+      return chain.writableBytes;
     }
     queue.positions[slot] = request.sector * BLK_SECTOR;
     queue.lengths[slot] = length;
