@@ -69,6 +69,13 @@ for (const machine of ['x64', 'arm64'] as const) {
     assert.equal(run(435), ENOSYS);
   });
 
+  test(`${machine}: no signal goes to another process: kill, tkill, both ways of sigqueue`, () => {
+    const numbersOf = machine === 'x64' ? [62, 200, 129, 297, 424] : [129, 130, 138, 240, 424];
+    for (const number of numbersOf) assert.equal(run(number), EPERM, String(number));
+    // Threads of the engine signal each other, and it ends itself, by tgkill(2).
+    assert.equal(run(machine === 'x64' ? 234 : 131), ALLOW);
+  });
+
   test(`${machine}: sockets and rings only as asked for`, () => {
     for (const domain of [1, 2, 10, 16, 17, 40]) assert.equal(run('socket', [domain]), EPERM, String(domain));
     const unix = { unixSockets: true, rings: false };
