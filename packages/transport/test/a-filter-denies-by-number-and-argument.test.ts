@@ -69,7 +69,7 @@ for (const machine of ['x64', 'arm64'] as const) {
     assert.equal(run(435), ENOSYS);
   });
 
-  test(`${machine}: no signal goes to another process: kill, tkill, both ways of sigqueue`, () => {
+  test(`${machine}: signals by kill, tkill and both ways of sigqueue are denied`, () => {
     const numbersOf = machine === 'x64' ? [62, 200, 129, 297, 424] : [129, 130, 138, 240, 424];
     for (const number of numbersOf) assert.equal(run(number), EPERM, String(number));
     // Threads of the engine signal each other, and it ends itself, by tgkill(2).

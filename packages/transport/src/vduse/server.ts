@@ -8,7 +8,7 @@ import { VIRTIO_TYPES, type VirtioTypeName } from '@airlock/core/virtio.ts';
 import { type Features, featureSet, hasFeature, NO_FEATURES, withoutFeatures } from '@airlock/virtio/features.ts';
 import { AddressSpace } from '@airlock/virtio/memory/space.ts';
 import { createDeviceQueue, ringFeatures } from '@airlock/virtio/ring/create.ts';
-import type { DeviceQueue } from '@airlock/virtio/ring/queue.ts';
+import type { DevicePosition, DeviceQueue } from '@airlock/virtio/ring/queue.ts';
 import type { DeviceLink, ServedDevice } from '@airlock/virtio/served-device.ts';
 import { createEventFd, drainEventFd } from '../event-fd.ts';
 import { type Poller, READABLE, type Reactor, type Watch } from '../reactor.ts';
@@ -149,10 +149,13 @@ export class VduseServer implements DeviceLink, Poller {
 
   prepareToSleep(): boolean {
     let work = false;
-    for (const queue of this.queues) {
-      if (queue !== null && queue.violation === null && queue.requestNotifications()) work = true;
+    for (const [index, queue] of this.queues.entries()) {
+      // Buffers that the device has no use for yet, as a driver gives them ahead to receive into, are no work.
+      if (queue !== null && queue.violation === null && queue.requestNotifications() && this.serve(index) > 0) {
+        work = true;
+      }
     }
-    return work && !this.broken;
+    return work;
   }
 
   private look(): void {
@@ -235,7 +238,8 @@ export class VduseServer implements DeviceLink, Poller {
     return true;
   }
 
-  private startQueue(index: number): Problem | null {
+  /** `position`: where the queue stood; what the kernel says when absent. */
+  private startQueue(index: number, position?: DevicePosition): Problem | null {
     const { device } = this.options;
     const features = ringFeatures(this.features);
     const info = this.kernel.queue(index, features.packed);
@@ -250,7 +254,7 @@ export class VduseServer implements DeviceLink, Poller {
       addresses: { descriptors, driver, device: deviceArea },
     });
     if (!queue.ok) return queue.error;
-    const problem = queue.value.restore(info.state);
+    const problem = queue.value.restore(position ?? info.state);
     if (problem !== null) return problem;
     // The kernel forgets it with every reset; a kick that came before is signalled at once.
     if (!this.kernel.setKick(index, this.kicks[index]?.fd ?? -1)) {
@@ -318,15 +322,20 @@ export class VduseServer implements DeviceLink, Poller {
     const { device } = this.options;
     const gone = this.space.mappings().filter((each) => each.start <= last && each.start + each.size > start);
     if (gone.length === 0) return;
-    for (const [index, queue] of this.queues.entries()) {
-      if (queue === null || queue.inFlight === 0) continue;
-      device.stopQueue(index);
-      device.startQueue(index, queue);
-    }
+    const stopped = [...this.queues.keys()].filter((index) => this.queues[index] !== null);
+    for (const index of stopped) device.stopQueue(index);
     for (const each of gone) {
       this.space.unmap(each.start, each.size);
       this.mappings.get(each.start)?.release();
       this.mappings.delete(each.start);
+    }
+    for (const index of stopped) {
+      // A ring may have lain there: where it is now, the queue goes on where it was.
+      const position = this.queues[index]?.position();
+      this.queues[index] = null;
+      if (!this.running || position === undefined) continue;
+      const problem = this.startQueue(index, position);
+      if (problem !== null) this.needsReset(problem);
     }
   }
 }
