@@ -267,3 +267,24 @@ test('any header before any frame: each is sent or counted once, and what is sen
     { numRuns: 1500 },
   );
 });
+
+test('segments that are smaller than any TCP has are refused, and those that are many use up a turn', () => {
+  const net = netUnderTest();
+  const { bytes, transport } = tcpFrame(new Uint8Array(60_000));
+  const joined = { flags: NEEDS_CSUM, gsoType: TCPV4, checksumStart: transport, checksumOffset: 16 };
+  for (const gsoSize of [1, 7]) net.send(header({ ...joined, gsoSize }), bytes);
+  assert.equal(net.end.sent.length, 0);
+  assert.equal(net.device.counters.sentClaims, 2);
+  for (let i = 0; i < 4; i++) {
+    const at = net.driven.allocate(12 + bytes.length);
+    net.driven.at(at, 12).set(header({ ...joined, gsoSize: 8 }));
+    net.driven.at(at + 12, bytes.length).set(bytes);
+    net.transmit.driver.readable(at, 12 + bytes.length);
+    assert.equal(net.transmit.driver.submit(i), DONE);
+  }
+  net.transmit.driver.publish();
+  for (let i = 1; i <= 4; i++) {
+    assert.equal(net.device.serve(1), 1, 'thousands of frames for one chain: then it is another queue’s turn');
+    assert.equal(net.end.sent.length, i * 7500);
+  }
+});

@@ -23,6 +23,9 @@ export interface Offloads {
   readonly ecn: boolean;
 }
 
+/** No TCP has smaller segments (Linux: TCP_MIN_GSO_SIZE); one byte each would be 65,000 frames for one chain. */
+const LEAST_SEGMENT = 8;
+
 export const NO_OFFLOADS: Offloads = { checksum: false, tcp4: false, tcp6: false, ecn: false };
 export const ALL_OFFLOADS: Offloads = { checksum: true, tcp4: true, tcp6: true, ecn: true };
 
@@ -82,7 +85,11 @@ export function claimsHold(frame: Frame, offloads: NetOffloads, packet: Packet):
     frame.gsoSize = 0;
     return true;
   }
-  return packet.read(frame.view, frame.start, frame.length) && segmentable(frame, packet) !== 0;
+  return (
+    frame.gsoSize >= LEAST_SEGMENT &&
+    packet.read(frame.view, frame.start, frame.length) &&
+    segmentable(frame, packet) !== 0
+  );
 }
 
 /** Does what the receiver of an uncut frame would not: fills in the checksum. */

@@ -61,6 +61,12 @@ export class Segmenter {
     return true;
   }
 
+  /** Segments that are left. */
+  get left(): number {
+    const { source } = this;
+    return source === null ? 0 : Math.max(1, Math.ceil((source.length - this.headers - this.done) / source.gsoSize));
+  }
+
   /** Bytes of the next segment, headers included. */
   nextLength(): number {
     const { source } = this;

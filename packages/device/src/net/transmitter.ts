@@ -12,6 +12,8 @@ import { isJoined, Segmenter } from './segmenter.ts';
 /** What one call of `serve` does at most, so that the other direction gets its turn. */
 const SERVE_CHAINS = 256;
 const SERVE_BYTES = 1024 * 1024;
+/** What a segment costs, in bytes that are only copied. */
+const SEGMENT_WEIGHT = 256;
 /** What is longer than any frame on a wire is read where it can stay while it is cut. */
 const WIRE_FRAME = 2048;
 
@@ -66,8 +68,7 @@ export class Transmitter {
       }
       const outcome = queue.take(chain);
       if (outcome === DONE) {
-        bytes += chain.readableBytes;
-        this.forward(room);
+        bytes += chain.readableBytes + this.forward(room);
       } else if (outcome === MALFORMED) {
         this.counters.malformedChains++;
       } else break;
@@ -83,15 +84,18 @@ export class Transmitter {
     return this.queue.violation !== null;
   }
 
-  /** Copies the frame of the chain that was taken, gives the chain back, and sends what is right. */
-  private forward(room: Frame): void {
+  /**
+   * Copies the frame of the chain that was taken, gives the chain back, and sends what is right. What that weighs in a
+   * turn besides its bytes.
+   */
+  private forward(room: Frame): number {
     const { chain, counters, end } = this;
     const { headerSize, offloads } = this.form;
     const length = chain.readableBytes - headerSize;
     if (length < ETHERNET_HEADER || length > FRAME_LIMIT) {
       counters.sentLength++;
       this.queue.give(chain.id, 0);
-      return;
+      return 0;
     }
     let frame = length > WIRE_FRAME && offloads.gsoTypes.length > 0 ? this.large : room;
     chain.read(0, frame.bytes, frame.start - headerSize, chain.readableBytes);
@@ -100,24 +104,26 @@ export class Transmitter {
     frame.readHeader(headerSize);
     if (!end.up) {
       counters.sentUnplugged++;
-      return;
+      return 0;
     }
     if (!claimsHold(frame, offloads, this.packet)) {
       counters.sentClaims++;
-      return;
+      return 0;
     }
     this.onSent?.(frame, this.packet);
     if (isJoined(frame) && !takesJoined(end.takes, frame.gsoType)) {
       if (frame !== this.large) frame = copyFrame(frame, this.large);
       // `claimsHold` has found that it can be cut.
       this.segmenter.begin(frame);
+      const weight = this.segmenter.left * SEGMENT_WEIGHT;
       this.cut();
-      return;
+      return weight;
     }
     if (frame !== room) frame = copyFrame(frame, room);
     settleChecksum(frame, end.takes);
     this.count(frame);
     end.send();
+    return 0;
   }
 
   /** Sends segments of the joined frame. False when the end has no room for the next one. */
