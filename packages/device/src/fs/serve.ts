@@ -29,6 +29,7 @@ export const served = servedModel({
     }
     const readOnly = readFlag(values, 'read-only');
     return ok({
+      needs: { folders: [path] },
       describe: () => `${path} as ${name}${readOnly ? ', read-only' : ''}`,
       make(host) {
         host.calls.umask(0); // the guest says which permissions a new file has

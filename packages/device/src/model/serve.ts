@@ -2,13 +2,15 @@
 import { resolve } from 'node:path';
 import { ok, type Result } from '@airlock/core/result.ts';
 import { readText } from '../option-value.ts';
-import type { DeviceHost, OptionValues, PreparedDevice, ServedType, ServeOption } from '../serve-type.ts';
+import type { DeviceHost, DeviceNeeds, OptionValues, PreparedDevice, ServedType, ServeOption } from '../serve-type.ts';
 import { openControl } from './control.ts';
 import { ModelDevice } from './device.ts';
 import type { DeviceModel } from './model.ts';
 
 /** Options that were read: how the device is described, and how its model is made. */
 export interface PreparedModel {
+  /** As of every device; the control socket is added. */
+  readonly needs?: DeviceNeeds;
   describe(): string;
   make(host: DeviceHost): Result<DeviceModel>;
 }
@@ -39,7 +41,7 @@ export function servedModel(model: ServedModel): ServedType {
       const path = socket.value;
       return ok({
         describe: prepared.value.describe,
-        ...(path === null ? {} : { needs: { listens: [path] } }),
+        needs: { ...prepared.value.needs, ...(path === null ? {} : { listens: [path] }) },
         open(host) {
           const made = prepared.value.make(host);
           if (!made.ok) return made;
