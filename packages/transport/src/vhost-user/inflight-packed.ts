@@ -36,6 +36,7 @@ import {
   USED_AT,
   USED_WRAP,
 } from './inflight-packed-record.ts';
+import { ReturnBatch } from './return-batch.ts';
 
 export class PackedInflight implements TrackedQueue {
   readonly size: number;
@@ -63,10 +64,7 @@ export class PackedInflight implements TrackedQueue {
   private readonly firstOf: Uint16Array;
   private readonly lastOf: Uint16Array;
   private readonly countOf: Uint16Array;
-  private readonly batch: Uint16Array;
-  private batchCount = 0;
-  private readonly line: number[] | null;
-  private readonly done: Uint8Array;
+  private readonly batch: ReturnBatch;
 
   private constructor(
     inner: PackedDevice,
@@ -94,9 +92,7 @@ export class PackedInflight implements TrackedQueue {
     this.firstOf = new Uint16Array(inner.size);
     this.lastOf = new Uint16Array(inner.size);
     this.countOf = new Uint16Array(inner.size);
-    this.batch = new Uint16Array(inner.size);
-    this.line = features.inOrder ? [] : null;
-    this.done = new Uint8Array(inner.size);
+    this.batch = new ReturnBatch(inner.size, features.inOrder);
   }
 
   /**
@@ -144,7 +140,7 @@ export class PackedInflight implements TrackedQueue {
     if (this.ownViolation !== null) return BROKEN;
     const waiting = this.left[this.resumed];
     if (waiting !== undefined) return this.resume(waiting, chain);
-    if (this.careful && this.batchCount > 0) this.publish();
+    if (this.careful && this.batch.count > 0) this.publish();
     const before = this.inner.position();
     const outcome = this.inner.take(chain);
     if (outcome !== DONE && outcome !== MALFORMED) return outcome;
@@ -153,7 +149,7 @@ export class PackedInflight implements TrackedQueue {
     const count = after.avail - before.avail + (after.availWrap === before.availWrap ? 0 : this.size);
     this.enter(chain.id, before.avail, count);
     if (outcome === MALFORMED) {
-      this.leave(chain.id);
+      this.batch.leave(chain.id);
       this.careful = true;
     }
     return outcome;
@@ -189,8 +185,7 @@ export class PackedInflight implements TrackedQueue {
     this.firstOf[id] = first;
     this.lastOf[id] = last;
     this.countOf[id] = count;
-    this.line?.push(id);
-    this.done[id] = 0;
+    this.batch.enter(id);
   }
 
   private resume(left: Left, chain: Chain): number {
@@ -211,12 +206,11 @@ export class PackedInflight implements TrackedQueue {
     let last = left.entry;
     for (let i = 1; i < count; i++) last = this.next[last] as number;
     this.lastOf[id] = last;
-    this.line?.push(id);
-    this.done[id] = 0;
+    this.batch.enter(id);
     if (fault === APPENDED) return DONE;
     this.ownRefusal = ringProblem(APPEND_CODES[fault] ?? 'indirect-length-invalid', `list ${id} of an earlier life`);
     this.inner.give(id, 0);
-    this.leave(id);
+    this.batch.leave(id);
     return MALFORMED;
   }
 
@@ -247,24 +241,15 @@ export class PackedInflight implements TrackedQueue {
     return APPENDED;
   }
 
-  private leave(id: number): void {
-    if (this.line !== null) this.done[id] = 1;
-    else this.batch[this.batchCount++] = id;
-  }
-
   give(id: number, written: number): boolean {
     if (!this.inner.give(id, written)) return false;
-    this.leave(id);
+    this.batch.leave(id);
     return true;
   }
 
   publish(): void {
-    const { line, batch } = this;
-    if (line !== null) {
-      while (line.length > 0 && this.done[line[0] as number] === 1) batch[this.batchCount++] = line.shift() as number;
-      for (let i = 0; i < this.batchCount; i++) this.done[batch[i] as number] = 0;
-    }
-    const count = this.batchCount;
+    const { ids } = this.batch;
+    const count = this.batch.close();
     if (count === 0) {
       this.inner.publish();
       return;
@@ -272,7 +257,7 @@ export class PackedInflight implements TrackedQueue {
     const { view, base } = this.part;
     const entries = base + PACKED_HEADER;
     for (let i = 0; i < count; i++) {
-      const id = batch[i] as number;
+      const id = ids[i] as number;
       const last = this.lastOf[id] as number;
       this.next[last] = this.freeHead;
       view.setUint16(entries + last * PACKED_ENTRY + NEXT, this.freeHead, true);
@@ -288,10 +273,10 @@ export class PackedInflight implements TrackedQueue {
     view.setUint16(base + USED_AT, this.used, true);
     this.inner.publish();
     for (let i = 0; i < count; i++) {
-      view.setUint8(entries + (this.firstOf[batch[i] as number] as number) * PACKED_ENTRY + INFLIGHT, 0);
+      view.setUint8(entries + (this.firstOf[ids[i] as number] as number) * PACKED_ENTRY + INFLIGHT, 0);
     }
     commit(this.part);
-    this.batchCount = 0;
+    this.batch.count = 0;
   }
 
   shouldNotify(): boolean {
@@ -318,8 +303,6 @@ export class PackedInflight implements TrackedQueue {
   reset(): void {
     this.inner.reset();
     this.resumed = this.left.length;
-    this.batchCount = 0;
-    if (this.line !== null) this.line.length = 0;
-    this.done.fill(0);
+    this.batch.clear();
   }
 }

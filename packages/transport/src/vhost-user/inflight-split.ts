@@ -14,6 +14,7 @@ import {
   VERSION_AT,
   writeCounter,
 } from './inflight-area.ts';
+import { ReturnBatch } from './return-batch.ts';
 
 const LAST_BATCH_HEAD = 12;
 const USED_INDEX = 14;
@@ -66,11 +67,7 @@ export class SplitInflight implements TrackedQueue {
   private counter: number;
   private usedIndex: number;
   /** Given back and not yet shown to the driver. */
-  private readonly batch: Uint16Array;
-  private batchCount = 0;
-  /** IN_ORDER: heads in the order in which they were taken, and which of them are done. */
-  private readonly line: number[] | null;
-  private readonly done: Uint8Array;
+  private readonly batch: ReturnBatch;
 
   private constructor(inner: SplitDevice, part: InflightPart, inOrder: boolean, found: Found, usedIndex: number) {
     this.inner = inner;
@@ -79,9 +76,7 @@ export class SplitInflight implements TrackedQueue {
     this.heads = found.heads;
     this.counter = found.counter;
     this.usedIndex = usedIndex;
-    this.batch = new Uint16Array(inner.size);
-    this.line = inOrder ? [] : null;
-    this.done = new Uint8Array(inner.size);
+    this.batch = new ReturnBatch(inner.size, inOrder);
   }
 
   /**
@@ -121,7 +116,7 @@ export class SplitInflight implements TrackedQueue {
     if (outcome !== DONE && outcome !== MALFORMED) return outcome;
     // A malformed one is taken, too, until the driver has seen it come back: where the next life begins depends on it.
     this.enter(chain.id);
-    if (outcome === MALFORMED) this.leave(chain.id);
+    if (outcome === MALFORMED) this.batch.leave(chain.id);
     return outcome;
   }
 
@@ -130,8 +125,8 @@ export class SplitInflight implements TrackedQueue {
     const outcome = this.inner.resume(head, chain);
     if (outcome === UNTRANSLATED || outcome === BROKEN) return outcome;
     this.resumed++;
-    this.line?.push(head);
-    if (outcome === MALFORMED) this.leave(head);
+    this.batch.enter(head);
+    if (outcome === MALFORMED) this.batch.leave(head);
     return outcome;
   }
 
@@ -140,31 +135,18 @@ export class SplitInflight implements TrackedQueue {
     const at = base + SPLIT_HEADER + head * SPLIT_ENTRY;
     writeCounter(view, at + COUNTER, this.counter++);
     view.setUint8(at + INFLIGHT, 1);
-    if (this.line !== null) {
-      this.line.push(head);
-      this.done[head] = 0;
-    }
-  }
-
-  /** The chain was given back: it is shown with the next batch. */
-  private leave(head: number): void {
-    if (this.line !== null) this.done[head] = 1;
-    else this.batch[this.batchCount++] = head;
+    this.batch.enter(head);
   }
 
   give(id: number, written: number): boolean {
     if (!this.inner.give(id, written)) return false;
-    this.leave(id);
+    this.batch.leave(id);
     return true;
   }
 
   publish(): void {
-    const { line, batch } = this;
-    if (line !== null) {
-      while (line.length > 0 && this.done[line[0] as number] === 1) batch[this.batchCount++] = line.shift() as number;
-      for (let i = 0; i < this.batchCount; i++) this.done[batch[i] as number] = 0;
-    }
-    const count = this.batchCount;
+    const { ids } = this.batch;
+    const count = this.batch.close();
     if (count === 0) {
       this.inner.publish();
       return;
@@ -174,16 +156,16 @@ export class SplitInflight implements TrackedQueue {
     // The list must stand before the driver sees the batch: whoever comes after a crash takes it off by that.
     let previous = view.getUint16(base + LAST_BATCH_HEAD, true);
     for (let i = 0; i < count; i++) {
-      const head = batch[i] as number;
+      const head = ids[i] as number;
       view.setUint16(entries + head * SPLIT_ENTRY + NEXT, previous, true);
       previous = head;
     }
     view.setUint16(base + LAST_BATCH_HEAD, previous, true);
     this.inner.publish();
-    for (let i = 0; i < count; i++) view.setUint8(entries + (batch[i] as number) * SPLIT_ENTRY + INFLIGHT, 0);
+    for (let i = 0; i < count; i++) view.setUint8(entries + (ids[i] as number) * SPLIT_ENTRY + INFLIGHT, 0);
     this.usedIndex = (this.usedIndex + count) & 0xffff;
     view.setUint16(base + USED_INDEX, this.usedIndex, true);
-    this.batchCount = 0;
+    this.batch.count = 0;
   }
 
   shouldNotify(): boolean {
@@ -210,8 +192,6 @@ export class SplitInflight implements TrackedQueue {
   reset(): void {
     this.inner.reset();
     this.resumed = this.heads.length;
-    this.batchCount = 0;
-    if (this.line !== null) this.line.length = 0;
-    this.done.fill(0);
+    this.batch.clear();
   }
 }
