@@ -6,6 +6,7 @@ import type { BundleDevice } from '@airlock/evidence/machine/bundle.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
 import type { Certificate } from '@airlock/evidence/x509/certificate.ts';
 import type { RevocationList } from '@airlock/evidence/x509/crl.ts';
+import type { SpdmVersion } from '@airlock/spdm/algorithms.ts';
 import { appraiseDevice } from '@airlock/spdm/attest/appraise.ts';
 import { decodeEvidence } from '@airlock/spdm/attest/evidence.ts';
 import { readCertificateChain } from '@airlock/spdm/certificate-chain.ts';
@@ -16,6 +17,7 @@ export interface SpdmTrust {
   readonly roots: readonly Certificate[];
   readonly lists: readonly RevocationList[];
   readonly asOf: number;
+  readonly leastVersion?: SpdmVersion;
   readonly allowed?: ReadonlySet<string>;
 }
 
@@ -28,6 +30,7 @@ export function judgeSpdm(device: BundleDevice, nonce: Uint8Array | null, trust:
   const appraisal = appraiseDevice(evidence.value, {
     ...{ x509: crypto, spdm: nodeSpdmCrypto(), roots: trust.roots, asOf: trust.asOf },
     ...{ revocation: { lists: trust.lists, required: false }, function: null, references: [], nonce },
+    ...(trust.leastVersion === undefined ? {} : { leastVersion: trust.leastVersion }),
     ...(trust.allowed === undefined ? {} : { allowed: trust.allowed }),
   });
   const { version, hash, chain } = evidence.value;

@@ -17,6 +17,7 @@ import type { RevocationList } from '@airlock/evidence/x509/crl.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import type { Node } from '@airlock/policy/document.ts';
 import { readYaml } from '@airlock/policy/yaml.ts';
+import { SPDM_VERSIONS } from '@airlock/spdm/algorithms.ts';
 import { type AppraiseDevice, appraiseDevice, type DeviceAppraisal } from '@airlock/spdm/attest/appraise.ts';
 import type { DeviceEvidence } from '@airlock/spdm/attest/evidence.ts';
 import { corimReferences } from '@airlock/spdm/identity/corim-references.ts';
@@ -31,6 +32,7 @@ export const APPRAISAL_OPTIONS = {
   reference: { type: 'string', multiple: true },
   'reference-key': { type: 'string', multiple: true },
   nonce: { type: 'string' },
+  'least-version': { type: 'string' },
   function: { type: 'string' },
   'as-of': { type: 'string' },
   'require-crl': { type: 'boolean' },
@@ -44,6 +46,7 @@ export const APPRAISAL_HELP = `  --roots FILE        root certificates that you 
   --require-crl       reject where an issuer's list is missing
   --reference FILE    reference values of measurements (YAML, JSON, CoRIM); may stand more than once
   --reference-key FILE  a public key that may sign a CoRIM (PEM, JWK); may stand more than once
+  --least-version V   the lowest version of SPDM that is good enough: 1.1, 1.2, 1.3 or 1.4
   --as-of DATE        check for this date, 2026-11-20 or 2026-11-20T12:00:00Z, instead of now
   --allow ID          accept although this check failed, where that is a matter of policy; may stand more than once
   --json              the whole result as one JSON value
@@ -111,6 +114,7 @@ export async function appraisalInput(context: Context, values: Values): Promise<
     revocation: { lists, required: values['require-crl'] === true },
     function: pciFunction,
     nonce: nonceOf(values),
+    ...leastVersionOf(values),
     allowed: new Set(texts(values, 'allow').map(allowable)),
   };
 }
@@ -296,6 +300,16 @@ function nonceOf(values: Values): Uint8Array | null {
   if (bytes === undefined || bytes.length !== NONCE_SIZE)
     throw new UsageError(`--nonce: ${NONCE_SIZE} bytes, ${2 * NONCE_SIZE} hex digits`);
   return bytes;
+}
+
+/** `--least-version`, as `AppraiseDevice` takes it. Throws UsageError. */
+export function leastVersionOf(values: Values): Pick<AppraiseDevice, 'leastVersion'> {
+  const text = values['least-version'];
+  if (typeof text !== 'string') return {};
+  const leastVersion = SPDM_VERSIONS.find((one) => one === text);
+  if (leastVersion === undefined)
+    throw new UsageError(`--least-version ${printable(text)}: one of ${SPDM_VERSIONS.join(', ')}`);
+  return { leastVersion };
 }
 
 function dateOf(values: Values): number {

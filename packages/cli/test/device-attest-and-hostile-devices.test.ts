@@ -294,3 +294,24 @@ test('nobody there is the environment’s fault, evidence that is none is a find
   await taken.end();
   rmSync(folder, { recursive: true, force: true });
 });
+
+test('a device that speaks less than the version asked for is refused, from its evidence too', async (t) => {
+  const served = await respond(t, { name: NAME, spdm: ['1.1', '1.2'] });
+  const { code, out, err } = await attest(served, '--json', '--least-version', '1.2', '--save', 'evidence.json');
+  assert.equal(code, 0, err);
+  const { nonce } = JSON.parse(out) as Told;
+  const low = await attest(served, '--json', '--least-version', '1.3');
+  assert.deepEqual([low.code, failed(low.out)], [1, ['spdm.version']]);
+  const verify = async (least: string) => {
+    const context = fakeContext({ cwd: served.folder });
+    const files = ['--roots', 'root.pem', '--function', NAME, '--nonce', nonce, '--least-version', least];
+    return [await run(context, ['device', 'evidence', 'verify', 'evidence.json', ...files]), context.out()] as const;
+  };
+  assert.equal((await verify('1.2'))[0], 0);
+  const [refused, said] = await verify('1.4');
+  assert.equal(refused, 1);
+  assert.match(said, /SPDM 1\.4 or later[\s\S]*SPDM 1\.2; the device offers 1\.1, 1\.2/);
+  const wrong = await attest(served, '--least-version', '2');
+  assert.deepEqual([wrong.code, /--least-version 2: one of 1\.1/.test(wrong.err)], [2, true]);
+  await served.end();
+});

@@ -309,6 +309,11 @@ const ENTRIES = {
     hint: 'the runtime data was altered, or belongs to another VM',
   },
 
+  'spdm.version': {
+    rule: 'The device speaks SPDM in the version that is asked for, or a later one.',
+    reference: 'DSP0274 1.3, VERSION; what later versions sign is in docs/device-attestation.md',
+    hint: 'its firmware is older than asked for, or somebody between took the later versions out of its answer',
+  },
   'spdm.root-digest': {
     rule: 'The root digest in front of a slot’s chain is that of the root that the chain leads to.',
     reference: 'DSP0274 1.3, Certificate chain format, RootHash',

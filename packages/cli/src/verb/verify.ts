@@ -17,7 +17,8 @@ import type { Certificate } from '@airlock/evidence/x509/certificate.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import type { PlatformAttestation } from '@airlock/policy/attestation.ts';
 import manifest from '../../package.json' with { type: 'json' };
-import { judgeSpdm } from '../bundle-devices.ts';
+import { judgeSpdm, type SpdmTrust } from '../bundle-devices.ts';
+import { leastVersionOf } from '../device-appraisal.ts';
 import { readBytes, readCollateral, readReferenceFile, texts } from '../evidence-input.ts';
 import { readPolicy } from '../policy-input.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
@@ -47,6 +48,7 @@ docs/evidence.md tells more.
   --allow ID          accept although this check failed, where that is a matter of policy; may stand more than once
   --tier NAME         of a machine's devices: attested (also when not said) or bound
   --device-root FILE  root certificates of makers of a machine's SPDM devices; may stand more than once
+  --least-version V   the lowest version of SPDM that is good enough for those: 1.1, 1.2, 1.3 or 1.4
   --ear               the result as a signed JWT (EAR), made with the private key that --key FILE holds
   --cmw               with --ear: wrapped as RFC 9999 says
   --json              the whole report as one JSON value
@@ -71,6 +73,7 @@ Exit codes: 0 accepted, 1 rejected, 2 usage.
     allow: { type: 'string', multiple: true },
     certificates: { type: 'boolean' },
     'device-root': { type: 'string', multiple: true },
+    'least-version': { type: 'string' },
     policy: { type: 'string' },
     'se-key': { type: 'string' },
     reference: { type: 'string', multiple: true },
@@ -183,13 +186,16 @@ async function run(context: Context, values: Values, positionals: readonly strin
   if (typeof values['policy'] === 'string')
     options = { ...options, platform: await readPlatform(context, values['policy']) };
   options = { ...options, trustedKeys, references };
+  const least = leastVersionOf(values);
+  if (machine === null && least.leastVersion !== undefined)
+    throw new UsageError('--least-version: is for the devices of a machine, as airlock evidence collect writes it');
   const report =
     machine === null
       ? reportOf(context, values, options, { found, collateral, files, problems })
       : machineReport(
           machine,
           [...found, ...collateral],
-          { ...options, judgeDevice: judgeWith(options, deviceRoots, [...found, ...collateral]) },
+          { ...options, judgeDevice: judgeWith(options, { roots: deviceRoots, ...least }, [...found, ...collateral]) },
           { files, problems },
         );
   if (report === null) return EXIT.usage;
@@ -284,11 +290,11 @@ function machineReport(
 /** Devices that speak SPDM, by their makers’ roots. */
 function judgeWith(
   { asOf, allowed }: MachineOptions,
-  roots: readonly Certificate[],
+  own: Pick<SpdmTrust, 'roots' | 'leastVersion'>,
   found: readonly Found[],
 ): NonNullable<MachineOptions['judgeDevice']> {
   const lists = found.flatMap(({ item }) => (item.kind === 'revocation-list' ? [item.list] : []));
-  const trust = { roots, lists, asOf, ...(allowed === undefined ? {} : { allowed }) };
+  const trust = { ...own, lists, asOf, ...(allowed === undefined ? {} : { allowed }) };
   return (device, nonce) => judgeSpdm(device, nonce, trust);
 }
 

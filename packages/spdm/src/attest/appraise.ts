@@ -6,7 +6,7 @@ import { type Appraisal, type Check, type Checklist, createChecklist, verdictOf 
 import type { Crypto } from '@airlock/evidence/crypto.ts';
 import type { Certificate } from '@airlock/evidence/x509/certificate.ts';
 import type { RevocationList } from '@airlock/evidence/x509/crl.ts';
-import { since } from '../algorithms.ts';
+import { type SpdmVersion, since } from '../algorithms.ts';
 import { type CertificateChain, readCertificateChain } from '../certificate-chain.ts';
 import type { SpdmCrypto } from '../crypto.ts';
 import { type ChainModel, checkIdentity, type Identity } from '../identity/identity.ts';
@@ -33,6 +33,8 @@ export interface AppraiseDevice {
   readonly referenceChecks?: readonly Check[];
   /** What every request should have carried; null: nobody knows. */
   readonly nonce: Uint8Array | null;
+  /** The lowest version of SPDM that is good enough; any when not given. */
+  readonly leastVersion?: SpdmVersion;
   readonly allowed?: ReadonlySet<string>;
 }
 
@@ -63,6 +65,12 @@ export function appraiseDevice(evidence: DeviceEvidence, given: AppraiseDevice):
     return fail('device-evidence-invalid', `${evidence.hash} is stated, ${negotiated.hash} was agreed on`);
   const chain = readCertificateChain(evidence.chain, negotiated.version, negotiated.hash);
   if (!chain.ok) return chain;
+  const { leastVersion } = given;
+  if (leastVersion !== undefined)
+    list.check('spdm.version', since(negotiated.version, leastVersion), {
+      expected: `SPDM ${leastVersion} or later`,
+      found: `SPDM ${negotiated.version}; the device offers ${agreement.value.versions.join(', ')}`,
+    });
   const identity = checkIdentity(list, {
     x509: given.x509,
     spdm: given.spdm,
