@@ -2,7 +2,8 @@
  * SEV-SNP reports a second, beside what node:crypto verifies of the same curve in the same run. Warm: the VCEK's key and
  * chain are known, as for a fleet that comes back; the peer is one P-384 verification with an imported key. Cold: a VCEK
  * that was never seen; the peer does the same cryptography and nothing else: import the VCEK's key, verify VCEK, ASK and
- * ARK, verify the report. All certificates are made here, RSA-4096-PSS as AMD's are.
+ * ARK, verify the report. With nothing known the peer takes in the keys of ASK and ARK, too. All certificates are made here,
+ * RSA-4096-PSS as AMD's are.
  */
 import { constants, createPublicKey, generateKeyPairSync, type KeyObject, sign, verify } from 'node:crypto';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
@@ -175,6 +176,22 @@ export const bench: Bench = {
         }
       },
     };
+    const taken: Side = {
+      name: 'the same, all keys taken in',
+      run(times) {
+        for (let i = 0; i < times; i++) {
+          const [vcekKey, askKey, arkKey] = known.map((one) =>
+            createPublicKey({ key: Buffer.from(one.spki), format: 'der', type: 'spki' }),
+          ) as [KeyObject, KeyObject, KeyObject];
+          const good =
+            verify('sha384', leaf.tbs, { key: askKey, ...PSS }, leaf.signature) &&
+            verify('sha384', middle.tbs, { key: arkKey, ...PSS }, middle.signature) &&
+            verify('sha384', root.tbs, { key: arkKey, ...PSS }, root.signature) &&
+            limit(vcekKey);
+          if (!good) throw new Error('wrong');
+        }
+      },
+    };
     const der: Side = {
       name: 'P-384, DER form',
       run(times) {
@@ -182,7 +199,7 @@ export const bench: Bench = {
           if (!verify('sha384', signed, vcek.publicKey, derForm)) throw new Error('wrong');
       },
     };
-    return { ours: [warm, coldVcek, cold], peers: [p384, der, bare], operations: 1 };
+    return { ours: [warm, coldVcek, cold], peers: [p384, der, bare, taken], operations: 1 };
   },
 };
 

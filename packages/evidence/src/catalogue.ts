@@ -388,6 +388,40 @@ const ENTRIES = {
     hint: 'who debugs the device reads what it is given',
     waivable: true,
   },
+  'tdisp.answer': {
+    rule: 'The device speaks TDISP in a session, and every answer is the one that was asked for.',
+    reference: 'PCIe 6.1 §11.3; DSP0274 1.3, VENDOR_DEFINED_REQUEST',
+    hint: 'see docs/device-attestation.md, Interfaces: in a VM the host’s TSM has the session, and the device may know the function by its address on the host',
+  },
+  'tdisp.session': {
+    rule: 'The key that authenticated the session in which the interface answered is the one that signed the device’s evidence.',
+    reference: 'PCIe 6.1 §11.3.1; docs/device-attestation.md, Interfaces',
+    hint: 'one device says who it is, and another one is locked',
+  },
+  'tdisp.function': {
+    rule: 'What was recorded is of the function that is asked about.',
+    reference: 'PCIe 6.1 §11.3.2, FUNCTION_ID',
+    hint: 'the report of another function says nothing about this one',
+  },
+  'tdisp.state': {
+    rule: 'The interface goes through its states as it is led, and stays in none that it was not led to.',
+    reference: 'PCIe 6.1 §11.2, TDI state machine',
+    hint: 'a device in ERROR noticed that something of the lock was changed: stop it, see what the host does, and lock it anew',
+  },
+  'tdisp.nonce': {
+    rule: 'Each lock of the interface is answered with another nonce.',
+    reference: 'PCIe 6.1 §11.3.9, START_INTERFACE_NONCE',
+    hint: 'a start for an earlier lock would pass for a later one',
+  },
+  'tdisp.stopped': {
+    rule: 'An interface that was locked to be looked at is unlocked again.',
+    reference: 'docs/device-attestation.md, Interfaces',
+    hint: 'the device keeps the lock of a session that is over: reset the function',
+  },
+  'tdisp.report': {
+    rule: 'A locked interface gives its report, in the form of the standard.',
+    reference: 'PCIe 6.1 §11.3.11, DEVICE_INTERFACE_REPORT',
+  },
   'tdisp.ranges': {
     rule: 'Each range of the interface report lies within one memory BAR of the function.',
     reference: 'PCIe 6.1 §11.3.11, MMIO_RANGE',
@@ -487,6 +521,16 @@ const ENTRIES = {
     rule: 'No other machine shows the device.',
     reference: 'docs/evidence.md, Machines',
     hint: 'one of the two machines passes on what the other’s device signs: trust neither with it until it is bound by TDISP',
+  },
+  'machine.lock': {
+    rule: 'A locked interface was locked by the platform’s TSM, as the VM’s own kernel says.',
+    reference: 'PCIe 6.1 §11.1, TSM; docs/evidence.md, Machines',
+    hint: 'a session that the guest makes itself can be relayed, and lets no device into private memory',
+  },
+  'machine.launch': {
+    rule: 'The VM that says so is a confidential one and runs what the verifier expects.',
+    reference: 'docs/evidence.md, Machines',
+    hint: 'any guest can write down that its device is locked: say what should run with --measurement or --reference',
   },
   'machine.tdisp': {
     rule: 'A device that is locked to this VM is started (TDISP RUN).',

@@ -1,5 +1,13 @@
 /** `Crypto` on node:crypto. */
-import { constants, createDecipheriv, createPublicKey, hash, type KeyObject, verify } from 'node:crypto';
+import {
+  constants,
+  createDecipheriv,
+  createPublicKey,
+  hash,
+  type JsonWebKey,
+  type KeyObject,
+  verify,
+} from 'node:crypto';
 import type { Crypto, KeyKind, PublicKey, SignatureScheme } from './crypto.ts';
 
 const CURVES: Readonly<Record<string, KeyKind>> = { prime256v1: 'p256', secp384r1: 'p384', secp521r1: 'p521' };
@@ -56,8 +64,12 @@ function openAesGcm(
 
 function importKey(spki: Uint8Array): PublicKey | undefined {
   let key: KeyObject;
+  const bytes = Buffer.from(spki.buffer, spki.byteOffset, spki.length);
+  const numbers = numbersOf(bytes);
   try {
-    key = createPublicKey({ key: Buffer.from(spki.buffer, spki.byteOffset, spki.length), format: 'der', type: 'spki' });
+    key = createPublicKey(
+      numbers === null ? { key: bytes, format: 'der', type: 'spki' } : { key: numbers, format: 'jwk' },
+    );
   } catch {
     return undefined;
   }
@@ -69,6 +81,45 @@ function importKey(spki: Uint8Array): PublicKey | undefined {
     },
     verify: (scheme, message, signature) => verifyWith(key, kind, scheme, message, signature),
   };
+}
+
+const JWK_CURVES: Readonly<Partial<Record<KeyKind, string>>> = { p256: 'P-256', p384: 'P-384', p521: 'P-521' };
+/** Behind the algorithm of a usual RSA key: BIT STRING { SEQUENCE { INTEGER modulus … } }, each with two octets of length. */
+const RSA_NUMBERS_AT = 4 + RSA_ALGORITHM.length;
+const RSA_HEAD = 13;
+const RSA_EXPONENT = Buffer.from('0203010001', 'hex');
+
+/**
+ * The numbers of a key in the one encoding that DER has for them, null for any other: from numbers OpenSSL makes a key that
+ * is ready for use, from DER one that its first verification has to convert, which costs half a verification with RSA.
+ */
+function numbersOf(spki: Buffer): JsonWebKey | null {
+  const curve = PREFIXES.find(
+    ({ start, size }) => spki.length === size && spki.compare(start, 0, start.length, 0, start.length) === 0,
+  );
+  if (curve !== undefined) {
+    const size = (curve.size - curve.start.length) / 2;
+    const at = curve.start.length;
+    const [x, y] = [spki.subarray(at, at + size), spki.subarray(at + size)].map((one) => one.toString('base64url'));
+    return { kty: 'EC', crv: JWK_CURVES[curve.kind] ?? '', x: x ?? '', y: y ?? '' };
+  }
+  const at = RSA_NUMBERS_AT;
+  const end = spki.length - RSA_EXPONENT.length;
+  const modulusAt = at + RSA_HEAD;
+  if (end - modulusAt < 128 || spki[0] !== 0x30 || spki[1] !== 0x82 || spki.readUInt16BE(2) !== spki.length - 4)
+    return null;
+  const whole =
+    spki.subarray(4, at).equals(RSA_ALGORITHM) &&
+    spki.readUInt16BE(at) === 0x0382 &&
+    spki.readUInt16BE(at + 2) === spki.length - at - 4 &&
+    spki.readUIntBE(at + 4, 3) === 0x003082 &&
+    spki.readUInt16BE(at + 7) === spki.length - at - 9 &&
+    spki.readUInt16BE(at + 9) === 0x0282 &&
+    spki.readUInt16BE(at + 11) === end - modulusAt &&
+    spki[modulusAt] === 0 &&
+    (spki[modulusAt + 1] ?? 0) >= 0x80 &&
+    spki.subarray(end).equals(RSA_EXPONENT);
+  return whole ? { kty: 'RSA', n: spki.toString('base64url', modulusAt + 1, end), e: 'AQAB' } : null;
 }
 
 /** By the encoding, where it is one of the usual ones. */

@@ -169,7 +169,7 @@ export class DerReader {
   oid(): string {
     const bytes = this.take(TAG.oid);
     if (this.fault.problem !== null) return '';
-    const text = oidText(bytes);
+    const text = knownOid(bytes);
     if (text === undefined) this.refuse('der-value-invalid', 'an object identifier');
     return text ?? '';
   }
@@ -214,6 +214,22 @@ export class DerReader {
     if (moment === undefined) this.refuse('der-value-invalid', `${text.slice(0, 32)} is no time`);
     return moment ?? 0;
   }
+}
+
+/** Certificates name the same few again and again. */
+const oids = new Map<string, string>();
+const OIDS_LIMIT = 256;
+
+function knownOid(bytes: Uint8Array): string | undefined {
+  if (bytes.length > 32) return undefined;
+  const name = String.fromCharCode.apply(null, bytes as unknown as number[]);
+  const known = oids.get(name);
+  if (known !== undefined) return known;
+  const text = oidText(bytes);
+  if (text === undefined) return undefined;
+  if (oids.size >= OIDS_LIMIT) oids.clear();
+  oids.set(name, text);
+  return text;
 }
 
 function oidText(bytes: Uint8Array): string | undefined {

@@ -1,5 +1,6 @@
 /** Distinguished names: raw for comparison, in words for people. */
 import { asciiText } from '@airlock/core/bytes.ts';
+import { latin1 } from '../bytes.ts';
 import { type DerReader, TAG } from './der.ts';
 
 const ATTRIBUTES: Readonly<Record<string, string>> = {
@@ -22,10 +23,18 @@ export interface Name {
   readonly commonName: string | null;
 }
 
+/** What names say, by their encoding: all certificates of a maker name the same few. */
+const known = new Map<string, Omit<Name, 'der'>>();
+const KNOWN_LIMIT = 256;
+const LONGEST_KNOWN = 1024;
+
 /** RFC 5280 §4.1.2.4. */
 export function readName(outer: DerReader): Name {
   const der = outer.whole(TAG.sequence);
   if (outer.problem !== null) return { der, text: '', commonName: null };
+  const key = der.length > LONGEST_KNOWN ? null : latin1(der);
+  const before = key === null ? undefined : known.get(key);
+  if (before !== undefined) return { der, text: before.text, commonName: before.commonName };
   const reader = outer.inside(der);
   const names = reader.enter(TAG.sequence);
   const parts: string[] = [];
@@ -44,5 +53,10 @@ export function readName(outer: DerReader): Name {
       parts.unshift(`${label}=${value}`);
     } while (set.more);
   }
-  return { der, text: parts.join(', '), commonName };
+  const text = parts.join(', ');
+  if (key !== null && outer.problem === null) {
+    if (known.size >= KNOWN_LIMIT) known.clear();
+    known.set(key, { text, commonName });
+  }
+  return { der, text, commonName };
 }
