@@ -177,8 +177,12 @@ test('another agreement than the one that was signed is refused', () => {
 
 test('nothing signed is nothing proven', () => {
   const evidence = { ...evidenceOf('1.2'), statements: [] };
-  const appraisal = must(judge(evidence));
-  assert.equal(appraisal.tier, 'claimed');
+  for (const given of [nonce, null]) {
+    const appraisal = must(judge(evidence, { nonce: given }));
+    assert.equal(appraisal.tier, 'claimed');
+    assert.equal(appraisal.verdict, 'rejected');
+    assert.deepEqual(failures(evidence, { nonce: given }), ['spdm.challenge']);
+  }
 });
 
 test('a device that gives its measurements one by one has them all under one signature', () => {

@@ -99,7 +99,10 @@ export function appraiseDevice(evidence: DeviceEvidence, given: AppraiseDevice):
   for (const { statement, said } of read)
     checkStatement(list, given, { statement, said, negotiated, chain: chain.value });
   const kinds = new Set(read.map(({ statement }) => statement.kind));
-  if (!kinds.has('challenge'))
+  // A chain of certificates is public: whoever shows it and nothing that its key signed shows nothing.
+  if (read.length === 0)
+    list.check('spdm.challenge', false, { expected: 'something that the device signed', found: 'nothing' });
+  else if (!kinds.has('challenge'))
     list.unchecked('spdm.challenge', { expected: 'an answer to a challenge', found: 'the device was not challenged' });
   if (!kinds.has('measurements'))
     list.unchecked('spdm.measurements', { expected: 'signed measurements', found: 'none' });
