@@ -5,6 +5,7 @@ import type { KernelSeries } from '../src/cache.ts';
 import { gatedInitramfs } from '../src/gated-initramfs.ts';
 import type { Guest } from '../src/guest.ts';
 import { bootLab, type Images, prepareImages } from '../src/scenario.ts';
+import type { DriveConduct, DriveMaker, SpdmDrive } from '../src/spdm-drive.ts';
 import { lookInto, type View } from '../src/view.ts';
 
 /** `undefined` after a skip. A cache that could not be filled is a failure, not a skip. */
@@ -39,6 +40,14 @@ export async function bootFor(
   assert.ok(guest.ok, JSON.stringify(guest));
   t.after(() => guest.value.end());
   return guest.value;
+}
+
+/** A drive for QEMU’s `spdm_port`, closed with the test. */
+export async function driveFor(t: TestContext, maker: DriveMaker, conduct: DriveConduct): Promise<SpdmDrive> {
+  const drive = await maker.open(conduct);
+  assert.ok(drive.ok, JSON.stringify(drive));
+  t.after(() => drive.value.close());
+  return drive.value;
 }
 
 export async function viewOf(guest: Guest): Promise<View> {

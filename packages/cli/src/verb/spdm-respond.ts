@@ -10,8 +10,8 @@ import { nameOfCode } from '@airlock/spdm/messages/codes.ts';
 import { LIES } from '@airlock/spdm/profile/hostile.ts';
 import { makeProfileDevice, type ProfileDevice } from '@airlock/spdm/profile/node-device.ts';
 import { DEFAULT_PROFILE, type Profile, readProfile } from '@airlock/spdm/profile/profile.ts';
-import { openSocketLink, type SocketLink } from '@airlock/spdm/tcp/node-link.ts';
-import { type Answerer, type ServerEvent, serveSocket } from '@airlock/spdm/tcp/node-server.ts';
+import { type Relay, relayTo } from '@airlock/spdm/tcp/node-relay.ts';
+import { type ServerEvent, serveSocket } from '@airlock/spdm/tcp/node-server.ts';
 import { SOCKET_FORM, SOCKET_FORMS, type SocketForm } from '@airlock/spdm/tcp/socket-form.ts';
 import { readPlainYaml, readUserFile } from '../device-appraisal.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
@@ -75,12 +75,11 @@ async function run(context: Context, values: Values, positionals: readonly strin
   );
 
   const tell = teller(context, values['json'] === true, form);
-  const links = new Set<SocketLink>();
+  const relay = profile.relay === null ? null : relayAt(profile.relay, form);
   const server = await serveSocket({
     listen,
     form,
-    open: () =>
-      profile.relay === null ? device.value.open(SOCKET_FORM[form].binding) : relayTo(profile.relay, form, links),
+    open: () => relay?.open() ?? device.value.open(SOCKET_FORM[form].binding),
     onEvent: tell,
   });
   if (!server.ok) {
@@ -97,7 +96,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
   else context.signal.addEventListener('abort', stop, { once: true });
   await server.value.closed;
   context.signal.removeEventListener('abort', stop);
-  for (const link of links) await link.close();
+  await relay?.close();
   if ('path' in listen) rmSync(listen.path, { force: true });
   return EXIT.fine;
 }
@@ -167,16 +166,9 @@ async function keep(context: Context, values: Values, option: string, blocks: re
   }
 }
 
-/** One connection there for each connection here. */
-function relayTo(place: string, form: SocketForm, links: Set<SocketLink>): Answerer {
+function relayAt(place: string, form: SocketForm): Relay {
   const match = /^tcp:\/\/([A-Za-z0-9.-]+):(\d{1,5})$/.exec(place);
-  const opened = openSocketLink({ host: match?.[1] ?? '', port: Number(match?.[2]), form });
-  return async (message) => {
-    const link = await opened;
-    if (!link.ok) return link;
-    links.add(link.value);
-    return link.value.exchange(message, 5000);
-  };
+  return relayTo({ host: match?.[1] ?? '', port: Number(match?.[2]) }, form);
 }
 
 /** SPDM code of a message, in the clear or not. */

@@ -33,14 +33,15 @@ const LEAF_SERIAL = 0x1001;
 
 /**
  * `now` in milliseconds; `files` are what the profile names, a chain in DER certificates and a private key. Codes:
- * `certificate-invalid`, `der-*`, `signing-key-invalid`, `profile-invalid`.
+ * `certificate-invalid`, `der-*`, `signing-key-invalid`, `profile-invalid`. Devices of one `maker` have one root.
  */
 export function makeProfileDevice(
   profile: Profile,
   now: number,
   files: { readonly chain: readonly Uint8Array[]; readonly key: Uint8Array } | null,
+  maker: MadeUpMaker = makeUpMaker(now),
 ): Result<ProfileDevice> {
-  const made = files === null ? ok(makeUp(profile, now)) : fromFiles(files);
+  const made = files === null ? ok(makeUp(profile, now, maker)) : fromFiles(files);
   if (!made.ok) return made;
   const { slot, root, lists } = made.value;
   const remembered = new Map<number, Uint8Array>();
@@ -74,37 +75,46 @@ function newSigner(name: string): Signer & { readonly key: KeyObject } {
   };
 }
 
-function makeUp({ name, hostile }: Profile, now: number): Made {
-  const lie = hostile as IdentityLie | null;
+/** Who issues the certificates of made-up devices. */
+export interface MadeUpMaker {
+  readonly root: Signer;
+  readonly middle: Signer;
+  /** DER: the root's own certificate, and that of what issues its devices' certificates. */
+  readonly certificates: readonly [Uint8Array, Uint8Array];
+  nextSerial(): number;
+}
+
+/** `now` in milliseconds. */
+export function makeUpMaker(now: number): MadeUpMaker {
   const root = newSigner('Airlock made-up maker');
   const middle = newSigner('Airlock made-up maker, devices');
-  const leaf = newSigner('Airlock made-up device');
-  const period = { notBefore: now - DAY, notAfter: now + 10 * YEAR };
-  const selfSigned = (signer: Signer) =>
+  const authority = (subject: Signer, serial: number) =>
     issueCertificate({
-      ...period,
-      subject: signer.name,
-      spki: signer.spki,
-      issuer: signer,
-      serial: 1,
-      authority: true,
+      ...periodAround(now),
+      ...{ subject: subject.name, spki: subject.spki, issuer: root, serial, authority: true },
     });
-  const rootDer = selfSigned(root);
-  const middleDer = issueCertificate({
-    ...{ ...period, subject: middle.name, spki: middle.spki, issuer: root, serial: 2, authority: true },
-  });
+  let serial = LEAF_SERIAL;
+  return { root, middle, certificates: [authority(root, 1), authority(middle, 2)], nextSerial: () => serial++ };
+}
+
+const periodAround = (now: number) => ({ notBefore: now - DAY, notAfter: now + 10 * YEAR });
+
+function makeUp({ name, hostile }: Profile, now: number, trusted: MadeUpMaker): Made {
+  const lie = hostile as IdentityLie | null;
+  const { root, middle, certificates, nextSerial } = lie === 'wrong-root' ? makeUpMaker(now) : trusted;
+  const leaf = newSigner('Airlock made-up device');
+  const serial = nextSerial();
   const shown = lie === 'other-device' && name !== null ? otherName(name) : name;
   const leafDer = issueCertificate({
-    ...(lie === 'expired' ? { notBefore: now - 2 * YEAR, notAfter: now - YEAR } : period),
-    ...{ subject: leaf.name, spki: leaf.spki, issuer: middle, serial: LEAF_SERIAL, authority: false },
+    ...(lie === 'expired' ? { notBefore: now - 2 * YEAR, notAfter: now - YEAR } : periodAround(now)),
+    ...{ subject: leaf.name, spki: leaf.spki, issuer: middle, serial, authority: false },
     extensions: [...RESPONDER_EXTENSIONS, ...(shown === null ? [] : [cmaNameExtension(shown)])],
   });
-  const listed = lie === 'revoked' ? [LEAF_SERIAL] : [];
   return {
-    slot: { certificates: [rootDer, middleDer, leafDer], key: signingKey(leaf.key) },
-    root: lie === 'wrong-root' ? selfSigned(newSigner(root.name)) : rootDer,
+    slot: { certificates: [...certificates, leafDer], key: signingKey(leaf.key) },
+    root: trusted.certificates[0],
     lists: [
-      issueRevocationList(middle, listed, now - DAY, now + YEAR),
+      issueRevocationList(middle, lie === 'revoked' ? [serial] : [], now - DAY, now + YEAR),
       issueRevocationList(root, [], now - DAY, now + YEAR),
     ],
   };
