@@ -20,6 +20,7 @@ import {
   integrityAndDataEncryption,
 } from '../src/pci/capability.ts';
 import { DOE_CMA, DoeMailbox, PCI_SIG } from '../src/pci/doe.ts';
+import { Sriov } from '../src/pci/sriov.ts';
 import { virtioPciFunction } from '../src/register/virtio-pci.ts';
 
 export interface Tally {
@@ -84,6 +85,8 @@ function makeFunction(told: (code: string) => void) {
         accessControlServices(),
         mailbox.capability,
         integrityAndDataEncryption({ linkStreams: true, selectiveStreams: 2 }).capability,
+        must(Sriov.create({ total: 16, device: 0x1044, bars: [{ index: 0, size: 0x4000, kind: 'memory64' }] }))
+          .capability,
       ],
     }),
   );

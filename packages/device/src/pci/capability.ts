@@ -19,6 +19,8 @@ export const CAP_POWER_MANAGEMENT = 0x01;
 export const CAP_VENDOR = 0x09;
 export const CAP_PCI_EXPRESS = 0x10;
 export const CAP_MSIX = 0x11;
+/** Extended. */
+export const CAP_SRIOV = 0x0010;
 
 /** §7.5.2: versions 3, D0 and D3hot, no PME. `changed` hears of the power state (0: D0, 3: D3hot). */
 export function powerManagement(changed?: (state: number) => void): Capability {

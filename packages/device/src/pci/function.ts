@@ -4,7 +4,7 @@
  */
 import { fail, ok, type Problem, type Result } from '@airlock/core/result.ts';
 import type { FunctionLink, ServedFunction } from '@airlock/transport/vfio-user/served-function.ts';
-import { CAP_PCI_EXPRESS, type Capability } from './capability.ts';
+import { CAP_PCI_EXPRESS, CAP_SRIOV, type Capability } from './capability.ts';
 import type { Msix } from './msix.ts';
 import {
   type Bank,
@@ -41,6 +41,12 @@ export interface PciFunctionOptions {
   /** INTA# is there. */
   readonly interruptPin?: boolean;
   readonly multifunction?: boolean;
+  /**
+   * An SR-IOV virtual function as its own configuration space shows it (§9.3.4.1): `vendor` and `device` read as all
+   * ones, BARs as zero (their addresses are in the physical function's capability), and of the command register only bus
+   * mastering is its own. A virtual function that the VMM presents as a function by itself is an ordinary one.
+   */
+  readonly virtual?: boolean;
 }
 
 /** What the device behind the function is told. */
@@ -98,7 +104,8 @@ export class PciFunction implements ServedFunction {
     this.bars = banks;
     // VFIO's regions: six BARs, the ROM, configuration space, VGA.
     this.regionSizes = [...sizes, 0, CONFIG_SIZE, 0];
-    this.interrupts = { intx: options.interruptPin ? 1 : 0, msi: 0, msix: options.msix?.vectors ?? 0 };
+    const pin = options.interruptPin === true && options.virtual !== true;
+    this.interrupts = { intx: pin ? 1 : 0, msi: 0, msix: options.msix?.vectors ?? 0 };
     header.onCommand(() => {
       this.showLine();
       this.events.commandChanged?.();
@@ -106,9 +113,9 @@ export class PciFunction implements ServedFunction {
     if (this.msix) this.msix.send = (address, data) => this.link?.sendMessage(address, data);
   }
 
-  /** Codes: `pci-bar-invalid`, `pci-capability-misplaced`. */
+  /** Codes: `pci-bar-invalid`, `pci-capability-misplaced`, `pci-virtual-functions-invalid`. */
   static create(options: PciFunctionOptions, events: FunctionEvents = {}): Result<PciFunction> {
-    const wrong = checkBars(options.bars ?? []);
+    const wrong = checkBars(options.bars ?? []) ?? checkVirtual(options);
     if (wrong !== null) return { ok: false, error: wrong };
     const config = new BankMap(CONFIG_SIZE);
     const first = placeCapabilities(config, options.capabilities ?? []);
@@ -180,8 +187,9 @@ export class PciFunction implements ServedFunction {
     return this.lineShown;
   }
 
-  /** INTA#: asserted until it is deasserted. */
+  /** INTA#: asserted until it is deasserted. Nothing for a function without one. */
   setLine(asserted: boolean): void {
+    if (this.interrupts.intx === 0) return;
     this.line = asserted;
     this.showLine();
   }
@@ -218,32 +226,36 @@ interface Header {
 
 function makeHeader(options: PciFunctionOptions, firstCapability: number): Header {
   let told = () => {};
-  const command = stored('command', 2, { writable: 0x0547, changed: () => told() });
+  const { virtual = false } = options;
+  const command = stored('command', 2, {
+    writable: virtual ? COMMAND_BUS_MASTER : 0x0547,
+    changed: () => told(),
+  });
   const status = stored('status', 2, {
     initial: firstCapability === 0 ? 0 : STATUS_CAPABILITIES,
     clears: 0xf900,
   });
   const { classCode, revision = 0, subsystemVendor = options.vendor, subsystem = 0 } = options;
   const registers: Register[] = [
-    constant('vendor', 2, options.vendor),
-    constant('device', 2, options.device),
+    constant('vendor', 2, virtual ? 0xffff : options.vendor),
+    constant('device', 2, virtual ? 0xffff : options.device),
     command,
     status,
     constant('revision', 1, revision),
     constant('class', 3, classCode),
-    stored('cache_line_size', 1, { writable: 0xff }),
+    stored('cache_line_size', 1, { writable: virtual ? 0 : 0xff }),
     constant('latency_timer', 1, 0),
-    constant('header_type', 1, options.multifunction ? 0x80 : 0),
+    constant('header_type', 1, options.multifunction && !virtual ? 0x80 : 0),
     constant('bist', 1, 0),
-    ...barRegisters(options.bars ?? []),
+    ...(virtual ? reserved(4 * BARS) : barRegisters(options.bars ?? [])),
     ...reserved(4), // cardbus
     constant('subsystem_vendor', 2, subsystemVendor),
     constant('subsystem', 2, subsystem),
     ...reserved(4), // no expansion ROM
     constant('capabilities', 1, firstCapability),
     ...reserved(7),
-    stored('interrupt_line', 1, { writable: 0xff }),
-    constant('interrupt_pin', 1, options.interruptPin ? 1 : 0),
+    stored('interrupt_line', 1, { writable: virtual ? 0 : 0xff }),
+    constant('interrupt_pin', 1, options.interruptPin && !virtual ? 1 : 0),
     ...reserved(2),
   ];
   return {
@@ -291,6 +303,17 @@ function checkBars(bars: readonly BarOptions[]): Problem | null {
     }
   }
   return null;
+}
+
+/** §9.3.4: what virtual functions do not have. */
+function checkVirtual({ virtual, bars = [], capabilities = [] }: PciFunctionOptions): Problem | null {
+  if (virtual !== true) return null;
+  if (bars.some(({ kind }) => kind === 'io')) {
+    return { code: 'pci-bar-invalid', message: 'a virtual function has no I/O space' };
+  }
+  return capabilities.some(({ space, id }) => space === 'extended' && id === CAP_SRIOV)
+    ? { code: 'pci-virtual-functions-invalid', message: 'a virtual function has no virtual functions of its own' }
+    : null;
 }
 
 /** Puts the chains together. Gives where the standard one begins, 0 for none. Code: `pci-capability-misplaced`. */
