@@ -62,7 +62,7 @@ export function recognise(file: string, bytes: Uint8Array): Recognition {
   if (search.crowded) {
     search.problems.push({
       code: 'file-too-crowded',
-      message: `more than ${ITEM_LIMIT} things or ${MEMBER_LIMIT} members`,
+      message: `more than ${ITEM_LIMIT} things or ${MEMBER_LIMIT} members, or nested too deep`,
     });
   }
   if (search.found.length === 0 && search.problems.length === 0) {
@@ -83,8 +83,12 @@ function add(search: Search, source: string, item: Item): void {
 
 /** True when it was something, good or broken. */
 function look(search: Search, bytes: Uint8Array, source: string, depth: number): boolean {
-  if (depth > DEPTH_LIMIT || bytes.length === 0) return false;
-  if (lookBinary(search, bytes, source)) return true;
+  if (bytes.length === 0) return false;
+  if (depth > DEPTH_LIMIT) {
+    search.crowded = true;
+    return false;
+  }
+  if (lookBinary(search, bytes, source, depth)) return true;
   if (!isText(bytes)) return false;
   return lookText(search, latin1(bytes).trim(), source, depth);
 }
@@ -140,7 +144,7 @@ function lookDer(search: Search, bytes: Uint8Array, source: string): void {
   else search.problems.push(certificate.error);
 }
 
-function lookBinary(search: Search, bytes: Uint8Array, source: string): boolean {
+function lookBinary(search: Search, bytes: Uint8Array, source: string, depth: number): boolean {
   const keep = <T>(
     read: { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: Problem },
     make: (value: T) => Item,
@@ -160,7 +164,7 @@ function lookBinary(search: Search, bytes: Uint8Array, source: string): boolean 
     const records = readCborCmw(bytes);
     if (records.ok) {
       for (const [i, { value }] of records.value.entries())
-        look(search, value, `${source}: record ${i}`, DEPTH_LIMIT - 2);
+        look(search, value, `${source}: record ${i}`, Math.max(depth + 1, DEPTH_LIMIT - 2));
       return true;
     }
   }

@@ -50,8 +50,9 @@ export function readXml(bytes: Uint8Array): Result<XmlElement> {
   if (markup !== null) return wrong(`a DTD, comment, CDATA section or processing instruction, at ${markup.index}`);
   const entity = /&(?!(?:amp|lt|gt|quot|apos|#x?[0-9a-fA-F]{1,6});)/.exec(text);
   if (entity !== null) return wrong(`an entity that is not predefined, at ${entity.index}`);
-  const tooDeep = depthOf(text) > DEPTH_LIMIT;
-  if (tooDeep) return wrong(`nested deeper than ${DEPTH_LIMIT}`);
+  const depth = depthOf(text);
+  if (depth === Number.POSITIVE_INFINITY) return wrong('a tag without an end');
+  if (depth > DEPTH_LIMIT) return wrong(`nested deeper than ${DEPTH_LIMIT}`);
   try {
     const parser = new DOMParser({
       locator: false,
@@ -75,13 +76,23 @@ export function readXml(bytes: Uint8Array): Result<XmlElement> {
   }
 }
 
-/** How deep tags are nested, before anything builds a tree of them. */
+/**
+ * How deep tags are nested, before anything builds a tree of them; infinitely for a tag that does not end. Values of
+ * attributes may hold what looks like the end of a tag. Each character is looked at once.
+ */
 function depthOf(text: string): number {
   let [depth, most] = [0, 0];
-  for (let at = text.indexOf('<'); at !== -1; at = text.indexOf('<', at + 1)) {
-    if (text[at + 1] === '/') depth--;
-    else if (text[text.indexOf('>', at) - 1] !== '/') depth++;
+  for (let at = text.indexOf('<'); at !== -1; at = text.indexOf('<', at)) {
+    const closing = text[at + 1] === '/';
+    for (at++; text[at] !== '>'; at++) {
+      const letter = text[at];
+      if (letter === '"' || letter === "'") at = text.indexOf(letter, at + 1);
+      if (letter === undefined || letter === '<' || at === -1) return Number.POSITIVE_INFINITY;
+    }
+    if (closing) depth--;
+    else if (text[at - 1] !== '/') depth++;
     if (depth > most) most = depth;
+    if (most > DEPTH_LIMIT) break;
   }
   return most;
 }
