@@ -65,6 +65,9 @@ export function recognise(file: string, bytes: Uint8Array): Recognition {
       message: `more than ${ITEM_LIMIT} things or ${MEMBER_LIMIT} members, or nested too deep`,
     });
   }
+  const foreign = search.found.some(({ item }) => item.kind === 'se-response') ? withoutHeaders(search.found) : null;
+  if (foreign !== null && foreign.length < search.found.length)
+    return { found: foreign, problems: [...search.problems, HEADER_BESIDE] };
   if (search.found.length === 0 && search.problems.length === 0) {
     const problem: Problem = {
       code: 'file-not-recognised',
@@ -74,6 +77,17 @@ export function recognise(file: string, bytes: Uint8Array): Recognition {
     return { found: [], problems: [problem] };
   }
   return search;
+}
+
+/** The image that a Secure Execution response is held against: the verifier's word, never that of whoever answers. */
+export const HEADER_BESIDE: Problem = {
+  code: 'se-header-invalid',
+  message: 'the header of an image came together with the evidence; who answers does not say which image is expected',
+  hint: 'give the header of your own image as a file of its own',
+};
+
+export function withoutHeaders(found: readonly Found[]): readonly Found[] {
+  return found.filter(({ item }) => item.kind !== 'se-header');
 }
 
 function add(search: Search, source: string, item: Item): void {

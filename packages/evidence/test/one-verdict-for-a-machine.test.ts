@@ -60,6 +60,18 @@ test('a VM whose report covers its devices vouches for them: attested, and not b
   assert.equal(judge(bundleOf([])).verdict, 'accepted');
 });
 
+test('a piece of evidence that is one too many to be looked at is not passed over', () => {
+  const good = bundleOf([]);
+  const [report, certificates] = good.vm;
+  assert.ok(report !== undefined && certificates !== undefined);
+  const altered = report.bytes.slice();
+  altered[0x90] = (altered[0x90] ?? 0) ^ 1;
+  const hexOf = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
+  const many = [...Array<string>(64).fill(hexOf(report.bytes)), hexOf(altered)];
+  const vm = [{ name: 'reports', bytes: Buffer.from(JSON.stringify(many)) }, certificates];
+  assert.equal(judge({ ...good, vm }).verdict, 'rejected');
+});
+
 test('whoever asks for bound devices gets no attested ones', () => {
   const judged = judge(bundleOf([shown('a', gpu)]), { tier: 'bound' });
   assert.deepEqual([judged.verdict, judged.failed], ['rejected', ['machine.tier']]);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { appraise } from '../src/appraise.ts';
+import { appraiseMachine } from '../src/machine/appraise.ts';
 import { nodeCrypto } from '../src/node-crypto.ts';
 import { recognise } from '../src/recognise.ts';
 import { readSeHeader, readSeRequest, readSeResponse } from '../src/se/exchange.ts';
@@ -36,6 +37,42 @@ test('another key, image, nonce, or no key at all, is refused', () => {
   assert.deepEqual(verify(responseBytes(), KEY, []).failed, ['se.measurement']);
   assert.deepEqual(verify(responseBytes(), KEY, [headerBytes()], new Uint8Array(64)).failed, ['freshness.nonce']);
   assert.deepEqual(verify(responseBytes({ additional: new Uint8Array(65) })).failed, ['se.additional']);
+});
+
+test('whoever answers does not say which image is expected', () => {
+  const own = Buffer.from(headerBytes(4));
+  const wrapped = Buffer.from(
+    JSON.stringify({
+      header: own.toString('base64'),
+      response: Buffer.from(responseBytes({ header: own })).toString('hex'),
+    }),
+  );
+  const { found, problems } = recognise('response', wrapped);
+  assert.deepEqual(
+    found.map(({ item }) => item.kind),
+    ['se-response'],
+  );
+  assert.deepEqual(
+    problems.map(({ code }) => code),
+    ['se-header-invalid'],
+  );
+  const options = { crypto, asOf: Date.parse('2026-01-01'), seRequestKey: KEY };
+  assert.equal(appraise(found, [], options)?.verdict, 'rejected');
+  // Nor does the document of a whole machine, in whatever part of it.
+  const nonce = new Uint8Array(32).fill(7);
+  const bundle = {
+    ...{ nonce, devices: [] },
+    vm: [
+      { name: 'header', bytes: own },
+      { name: 'response', bytes: responseBytes({ header: own }) },
+    ],
+  };
+  const machine = appraiseMachine(bundle, [], { ...options, nonce });
+  assert.equal(machine.verdict, 'rejected');
+  assert.ok(machine.vm[0]?.checks.some(({ id, status }) => id === 'se.measurement' && status === 'failed'));
+  const given = recognise('image.hdr', own).found;
+  const judged = appraiseMachine({ ...bundle, vm: bundle.vm.slice(1) }, given, { ...options, nonce });
+  assert.ok(judged.vm[0]?.checks.some(({ id, status }) => id === 'se.measurement' && status === 'passed'));
 });
 
 test('no byte of a response can change', () => {

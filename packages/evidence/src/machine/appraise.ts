@@ -3,7 +3,7 @@ import { type AppraiseOptions, appraise } from '../appraise.ts';
 import { fromHex } from '../bytes.ts';
 import type { Appraisal, Report, ReportedAppraisal } from '../check.ts';
 import type { Found } from '../item.ts';
-import { recognise } from '../recognise.ts';
+import { HEADER_BESIDE, recognise, withoutHeaders } from '../recognise.ts';
 import { timeText } from '../time.ts';
 import { bindingDigests, deviceNonce } from './binding.ts';
 import type { BundleDevice, MachineBundle } from './bundle.ts';
@@ -50,7 +50,9 @@ export function appraiseMachine(
   const read = (name: string, bytes: Uint8Array): Found[] => {
     const { found, problems: wrong } = recognise(name, bytes);
     problems.push(...wrong.map((problem) => ({ file: name, problem })));
-    return [...found];
+    const own = withoutHeaders(found);
+    if (own.length < found.length) problems.push({ file: name, problem: HEADER_BESIDE });
+    return [...own];
   };
   const parts = bundle.vm.flatMap(({ name, bytes }) => read(name, bytes));
   const digests = nonce === undefined ? null : bindingDigests(crypto, nonce, bundle.devices);
@@ -75,7 +77,9 @@ export function appraiseMachine(
     return { ...device, ...found };
   });
   const joined = joinMachine({ ...options, vms, devices });
-  const sound = silent.length === 0 && problems.length === 0;
+  // Where there is more evidence than is looked at, what is left could be the one that is rejected.
+  const whole = own === null || own.verdict === 'accepted';
+  const sound = silent.length === 0 && whole && problems.length === 0;
   return {
     ...joined,
     verdict: sound ? joined.verdict : 'rejected',
