@@ -3,20 +3,15 @@ import { randomBytes } from 'node:crypto';
 import { dirname, resolve } from 'node:path';
 import type { Claim } from '@airlock/core/claim.ts';
 import type { Device } from '@airlock/core/device.ts';
-import { fail, formatProblem, ok, type Result } from '@airlock/core/result.ts';
+import { formatProblem } from '@airlock/core/result.ts';
 import { type Attestation, wantsProof } from '@airlock/gate/agent/attester.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import { compilePolicy } from '@airlock/policy/compile.ts';
 import type { Policy } from '@airlock/policy/policy.ts';
 import { type AppraiseDevice, appraiseDevice } from '@airlock/spdm/attest/appraise.ts';
 import type { DeviceEvidence } from '@airlock/spdm/attest/evidence.ts';
-import { gatherEvidence } from '@airlock/spdm/attest/gather.ts';
-import { doeBinding } from '@airlock/spdm/doe/binding.ts';
-import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
-import { Connection } from '@airlock/spdm/requester/connection.ts';
-import { drive, type Link } from '@airlock/spdm/requester/procedure.ts';
+import { askFunction } from './ask-function.ts';
 import { type AppraisalInput, appraisalInput } from './device-appraisal.ts';
-import { openFunctionLink } from './function-link.ts';
 import { type Context, UsageError } from './verb.ts';
 
 /** Files by the name that the policy has for them; names of files that cannot be used are left out, and said. */
@@ -67,18 +62,11 @@ async function readAnchors(context: Context, policy: Policy): Promise<Anchors> {
 
 async function attest(root: string, device: Device, anchors: Anchors, signal: AbortSignal): Promise<Claim> {
   const unproven = (because: string): Claim => ({ device: device.id, tier: 'claimed', because: printable(because) });
-  const opened = await openFunctionLink(root, device);
-  if (!opened.ok) return unproven(formatProblem(opened.error));
   const nonce = new Uint8Array(randomBytes(32));
-  let evidence: Result<DeviceEvidence>;
-  try {
-    const connection = new Connection({ crypto: nodeSpdmCrypto(), binding: doeBinding, trust: () => ok(null) });
-    evidence = await drive(gatherEvidence(connection, { device: device.id, nonce }), ended(opened.value.link, signal));
-  } finally {
-    opened.value.close();
-  }
-  if (!evidence.ok) return unproven(formatProblem(evidence.error));
-  return claimFrom(device, evidence.value, anchors, { nonce, function: opened.value.function });
+  const asked = await askFunction(root, device, nonce, signal);
+  if (!asked.ok) return unproven(formatProblem(asked.error));
+  const { evidence } = asked.value;
+  return claimFrom(device, evidence, anchors, { nonce, function: asked.value.function });
 }
 
 /** Each root and each set of reference values alone, so that the claim names those that hold. */
@@ -118,14 +106,5 @@ export function claimFrom(
     because: printable(`${mine.join(', ')} vouches for it, freshly${values}`),
     roots: mine,
     measurements: sets,
-  };
-}
-
-/** Once the time is over nothing more is said to the device. */
-function ended(link: Link, signal: AbortSignal): Link {
-  return {
-    exchange: async (bytes, within) =>
-      signal.aborted ? fail('link-timeout', 'the time for asking it is over') : link.exchange(bytes, within),
-    wait: (milliseconds) => link.wait(milliseconds),
   };
 }

@@ -96,15 +96,105 @@ test('a report, a quote and a device are collected and accepted as one machine',
   assert.ok(tpm.codes.includes(0x165), 'the key is dropped again');
 });
 
+/** Configuration space with one DOE capability at 0x100. */
+function withMailbox(): Uint8Array {
+  const config = new Uint8Array(4096);
+  config.set([0x36, 0x1b, 0x10, 0x00]);
+  config.set([0x2e, 0, 1, 0], 0x100);
+  return config;
+}
+const functionAt = (name: string, file: string) => `/sys/bus/pci/devices/${name}/${file}`;
+const nothing = (files: FakeFiles) => ({ files, hands: handsWith(null, foldersOf(files)) });
+
 test('a machine that attests nothing says what was looked for', async () => {
-  const files = fakeFiles({ '/sys/bus/pci/devices/0000:00:01.0/doe_features/0001:01': '' });
-  const { bundle, looked } = await collect({ files, hands: handsWith(null, foldersOf(files)) });
+  const files = fakeFiles({});
+  const { bundle, looked } = await collect(nothing(files));
   assert.deepEqual(bundle.vm, []);
   assert.deepEqual(
-    looked.map(({ status }) => status),
-    ['absent', 'absent', 'absent'],
+    looked.map(({ what, status }) => [what, status]),
+    [
+      ['devices that speak SPDM', 'absent'],
+      ['NVIDIA GPUs and switches', 'absent'],
+      ['report of SEV-SNP, TDX or CCA', 'absent'],
+      ['TPM quote', 'absent'],
+    ],
   );
-  assert.match(looked[2]?.detail ?? '', /speak SPDM and were not asked: 0000:00:01.0/);
+});
+
+test('functions with a mailbox for SPDM are asked with the device nonce, before the VM, whose report covers what they said', async () => {
+  const { files, folders } = snpKernel({
+    more: {
+      [functionAt('0000:00:01.0', 'doe_features/0001:01')]: '',
+      [functionAt('0000:00:02.0', 'config')]: withMailbox(),
+      // The kernel says what its mailbox speaks, and that is something else.
+      [functionAt('0000:00:03.0', 'doe_features/0001:00')]: '',
+      [functionAt('0000:00:03.0', 'config')]: withMailbox(),
+      [functionAt('0000:00:04.0', 'config')]: new Uint8Array(4096),
+      [functionAt('0000:00:05.0', 'config')]: withMailbox(),
+      [functionAt('0000:00:06.0', 'config')]: withMailbox(),
+    },
+  });
+  const asked: string[] = [];
+  const { bundle, looked } = await collect({
+    ...{ files, hands: handsWith(null, folders) },
+    askSpdm: async (name, nonce) => {
+      asked.push(name);
+      assert.deepEqual(nonce, deviceNonce(crypto, NONCE));
+      if (name.endsWith('05.0')) return fail('doe-unsupported', 'its mailbox speaks no SPDM');
+      if (name.endsWith('06.0')) return fail('link-timeout', 'no answer');
+      return ok(new Uint8Array(Buffer.from(`evidence of ${name}`)));
+    },
+  });
+  assert.deepEqual(asked, ['0000:00:01.0', '0000:00:02.0', '0000:00:05.0', '0000:00:06.0']);
+  assert.deepEqual(
+    bundle.devices.map(({ name, kind }) => [name, kind]),
+    [
+      ['0000:00:01.0', 'spdm'],
+      ['0000:00:02.0', 'spdm'],
+    ],
+  );
+  const own = looked.filter(({ what }) => what === 'device').map(({ status }) => status);
+  assert.deepEqual(own, ['taken', 'taken', 'absent', 'failed']);
+  const report = must(readBundle(writeBundle(bundle))).vm[0]?.bytes ?? new Uint8Array();
+  assert.deepEqual(report.slice(0x50, 0x90), bindingDigests(crypto, NONCE, bundle.devices).reportData);
+});
+
+test('a device that was given is not asked again, nobody is asked without a hand, and only so many fit', async () => {
+  const names = Array.from({ length: 70 }, (_, i) => `0000:00:${i.toString(16).padStart(2, '0')}.0`);
+  const files = fakeFiles(Object.fromEntries(names.map((name) => [functionAt(name, 'doe_features/0001:01'), ''])));
+  const given = {
+    ...{ name: names[0] ?? '', kind: 'spdm' as const, evidence: Uint8Array.of(1) },
+    ...{ certificates: new Uint8Array(), interface: null },
+  };
+  const mute = await collect({ ...nothing(files), devices: [given] });
+  assert.equal(mute.bundle.devices.length, 1);
+  assert.match(mute.looked[1]?.detail ?? '', /was not asked/);
+  const asked: string[] = [];
+  const all = await collect({
+    ...nothing(files),
+    devices: [given],
+    askSpdm: async (name) => {
+      asked.push(name);
+      return ok(Uint8Array.of(asked.length));
+    },
+  });
+  assert.deepEqual([all.bundle.devices.length, asked.length, asked.includes(given.name)], [64, 63, false]);
+  assert.equal(all.looked.filter(({ detail }) => /64 devices are the most/.test(detail)).length, 6);
+  assert.ok(readBundle(writeBundle(all.bundle)).ok);
+});
+
+test('NVIDIA’s devices are named with the nonce that they are to be asked with; others of that maker are not', async () => {
+  const files = fakeFiles({
+    [functionAt('0000:41:00.0', 'vendor')]: '0x10de\n',
+    [functionAt('0000:41:00.0', 'class')]: '0x030200\n',
+    [functionAt('0000:42:00.0', 'vendor')]: '0x10de\n',
+    [functionAt('0000:42:00.0', 'class')]: '0x040300\n',
+    [functionAt('../../etc', 'vendor')]: '0x10de\n',
+  });
+  const { looked } = await collect(nothing(files));
+  const told = looked.find(({ what }) => what.startsWith('NVIDIA'))?.detail ?? '';
+  assert.match(told, /^0000:41:00\.0: /);
+  assert.ok(told.includes(Buffer.from(deviceNonce(crypto, NONCE)).toString('hex')));
 });
 
 test('a report is asked for again when somebody else wrote to the entry, and given up when that goes on', async () => {

@@ -2,34 +2,41 @@
 import { existsSync, statSync } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { fail } from '@airlock/core/result.ts';
-import { concat, fromHex, latin1 } from '@airlock/evidence/bytes.ts';
+import { fail, formatProblem, ok, type Result } from '@airlock/core/result.ts';
+import { asciiBytes, concat, fromHex, latin1 } from '@airlock/evidence/bytes.ts';
 import { deviceNonce, NAME_LIMIT, NONCE_LEAST, NONCE_MOST } from '@airlock/evidence/machine/binding.ts';
 import { type BundleDevice, writeBundle } from '@airlock/evidence/machine/bundle.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
+import { isSwitch } from '@airlock/evidence/nvidia/report.ts';
 import { recognise } from '@airlock/evidence/recognise.ts';
 import { collectEvidence, type Looked } from '@airlock/linux/attest/collect.ts';
 import { nodeEvidenceHands } from '@airlock/linux/attest/node-hands.ts';
 import { TSM_REPORTS } from '@airlock/linux/attest/tsm-report.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import type { Files } from '@airlock/linux/files.ts';
+import { readInventory } from '@airlock/linux/inventory.ts';
 import { nodeFiles } from '@airlock/linux/node-files.ts';
-import { decodeEvidence, EVIDENCE_FORMAT } from '@airlock/spdm/attest/evidence.ts';
+import { decodeEvidence, EVIDENCE_FORMAT, encodeEvidence } from '@airlock/spdm/attest/evidence.ts';
+import { askFunction } from '../ask-function.ts';
 import { readBytes, texts } from '../evidence-input.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
   name: 'evidence collect',
   summary: 'what this machine can prove: SEV-SNP, TDX, CCA, TPM and its devices, in one document',
-  usage: '[--nonce HEX] [--device NAME=FILE]... [--out FILE] [--json]',
+  usage: '[--nonce HEX] [--device-evidence FILE]... [--no-devices] [--out FILE] [--json]',
   help: `
-Asks the VM's own hardware through configfs-tsm, and the TPM through /dev/tpmrm0, with data that covers the nonce and the
-evidence of the devices; takes event logs along. The document goes to standard output, what was looked for and found to
+Asks the devices first: every PCI function that speaks SPDM, through its DOE mailbox. Then the VM's own hardware through
+configfs-tsm, and the TPM through /dev/tpmrm0, with data that covers the nonce and what the devices answered; takes event
+logs along. NVIDIA's GPUs and switches answer NVIDIA's own tool alone: ask them with the nonce of --device-nonce and give the
+tool's file. Needs root. The document goes to standard output, what was looked for and found to
 standard error. airlock verify FILE --nonce HEX reads it; docs/evidence.md, Machines, describes it.
 
   --nonce HEX         the verifier's nonce, 8 to 64 bytes; without one nothing is fresh
-  --device NAME=FILE  evidence of a device, asked for with the device nonce: NVIDIA's report with its certificates (JSON),
-                      or what airlock device attest --save wrote; may stand more than once
+  --device-evidence FILE  evidence of one or more devices, asked for with the device nonce: what NVIDIA's tool wrote (JSON), or
+                      airlock device attest --save; may stand more than once
+  --device NAME=FILE  the same of one device, with the name that it gets
+  --no-devices        ask no device
   --device-nonce      only print the nonce that devices are to be asked with
   --tpm-key HANDLE    a TPM key that is there already (0x81000003), instead of one below the owner's seed
   --out FILE          write the document there
@@ -39,11 +46,13 @@ standard error. airlock verify FILE --nonce HEX reads it; docs/evidence.md, Mach
 Exit codes: 0 something was collected, 2 usage, 3 this machine has nothing that attests it.
 
   airlock evidence collect --nonce 6f1d... > machine.json
-  airlock evidence collect --nonce 6f1d... --device 0000:01:00.0=gpu.json --out machine.json
+  airlock evidence collect --nonce 6f1d... --device-evidence gpus.json --out machine.json
 `,
   options: {
     nonce: { type: 'string' },
     device: { type: 'string', multiple: true },
+    'device-evidence': { type: 'string', multiple: true },
+    'no-devices': { type: 'boolean' },
     'device-nonce': { type: 'boolean' },
     'tpm-key': { type: 'string' },
     out: { type: 'string' },
@@ -55,6 +64,8 @@ Exit codes: 0 something was collected, 2 usage, 3 this machine has nothing that 
 
 /** A quoting service may take its time. */
 const TIMEOUT = 60_000;
+/** All devices together: mute ones must not keep the VM's own evidence back for long. */
+const DEVICES_TIMEOUT = 120_000;
 
 async function run(context: Context, values: Values, positionals: readonly string[]): Promise<number> {
   if (positionals.length > 0) throw new UsageError(`${positionals[0]}: takes no argument`);
@@ -71,10 +82,13 @@ async function run(context: Context, values: Values, positionals: readonly strin
   const handle = values['tpm-key'];
   const devices: BundleDevice[] = [];
   for (const text of texts(values, 'device')) devices.push(await readDevice(context, text, devices));
+  for (const path of texts(values, 'device-evidence'))
+    for (const device of await readDeviceFile(context, path, devices)) devices.push(device);
   const { bundle, looked } = await collectEvidence({
     ...{ files: evidenceFiles(root), hands: nodeEvidenceHands(root), crypto, nonce, devices },
     entry: `airlock-${process.pid}`,
     ...(typeof handle === 'string' ? { tpmKey: handleOf(handle) } : {}),
+    ...(values['no-devices'] === true ? {} : { askSpdm: spdmAsker(root) }),
   });
   context.stderr(
     values['json'] === true ? looked.map((one) => `${JSON.stringify(one)}\n`).join('') : lookedText(looked),
@@ -134,30 +148,84 @@ function handleOf(text: string): number {
   return value;
 }
 
-/** One report and its certificates. */
+/** Asks by a function's name; the inventory is read when the first one is asked. */
+function spdmAsker(root: string): (name: string, nonce: Uint8Array) => Promise<Result<Uint8Array>> {
+  const signal = AbortSignal.timeout(DEVICES_TIMEOUT);
+  let inventory: ReturnType<typeof readInventory> | undefined;
+  return async (name, nonce) => {
+    inventory ??= readInventory(nodeFiles({ root, writes: 'nothing' }));
+    const read = await inventory;
+    if (!read.ok) return read;
+    const device = read.value.devices.find(({ id }) => id === `pci:${name}`);
+    if (device === undefined) return fail('doe-absent', 'no PCI function of its own');
+    const asked = await askFunction(root, device, nonce, signal);
+    return asked.ok ? ok(asciiBytes(encodeEvidence(asked.value.evidence))) : asked;
+  };
+}
+
+/** One device, with a name of the user's. */
 async function readDevice(context: Context, text: string, before: readonly BundleDevice[]): Promise<BundleDevice> {
   const at = text.indexOf('=');
   const [name, path] = [text.slice(0, at), text.slice(at + 1)];
   if (at < 1 || path === '' || name.length > NAME_LIMIT || !/^[\x21-\x7e]+$/.test(name))
     throw new UsageError(`--device ${printable(text)}: NAME=FILE`);
   if (before.some((one) => one.name === name)) throw new UsageError(`--device ${name}: stands twice`);
+  const [device, ...more] = await readDevices(context, '--device', path);
+  if (device === undefined || more.length > 0)
+    throw new UsageError(`--device ${printable(path)}: ${more.length + 1} devices; --device-evidence takes them all`);
+  return { ...device, name };
+}
+
+/** Named as the evidence names them: `gpu0`, `switch0`, or as whoever asked called the device. */
+async function readDeviceFile(
+  context: Context,
+  path: string,
+  before: readonly BundleDevice[],
+): Promise<readonly BundleDevice[]> {
+  const taken = before.map(({ name }) => name);
+  return (await readDevices(context, '--device-evidence', path)).map((device) => {
+    let name = device.name;
+    for (let i = 0; taken.includes(name); i++) name = `${device.name.replace(/\d+$/, '')}${i}`;
+    taken.push(name);
+    return { ...device, name };
+  });
+}
+
+/** At least one. */
+async function readDevices(context: Context, option: string, path: string): Promise<readonly BundleDevice[]> {
+  const shown = `${option} ${printable(path)}`;
   const bytes = await readBytes(context, path);
-  if (typeof bytes === 'string') throw new UsageError(`--device ${printable(path)}: ${bytes}`);
+  if (typeof bytes === 'string') throw new UsageError(`${shown}: ${bytes}`);
   const document = latin1(bytes);
   if (document.slice(0, 256).includes(EVIDENCE_FORMAT)) {
     const spdm = decodeEvidence(document);
-    if (!spdm.ok) throw new UsageError(`--device ${printable(path)}: ${spdm.error.message}`);
-    return { name, kind: 'spdm', evidence: bytes, certificates: new Uint8Array(), interface: null };
+    if (!spdm.ok) throw new UsageError(`${shown}: ${spdm.error.message}`);
+    const name = spdm.value.device.replace(/^pci:/, '');
+    const given = { kind: 'spdm' as const, evidence: bytes, certificates: new Uint8Array(), interface: null };
+    return [{ ...given, name: /^[\x21-\x7e]{1,64}$/.test(name) ? name : 'device0' }];
   }
-  const { found } = recognise(printable(path), bytes);
-  const reports = found.flatMap(({ item }) => (item.kind === 'nvidia-report' ? [item.report] : []));
-  const [report] = reports;
-  if (report === undefined || reports.length > 1)
-    throw new UsageError(
-      `--device ${printable(path)}: one NVIDIA report, or what airlock device attest --save wrote, is needed`,
-    );
-  const certificates = found.flatMap(({ item }) => (item.kind === 'certificate' ? [item.certificate.der] : []));
-  return { name, kind: 'nvidia', evidence: report.bytes, certificates: concat(...certificates), interface: null };
+  const { found, problems } = recognise(printable(path), bytes);
+  const [problem] = problems;
+  if (problem !== undefined) throw new UsageError(`${shown}: ${formatProblem(problem)}`);
+  const certificates = found.flatMap(({ item, source }) =>
+    item.kind === 'certificate' ? [{ der: item.certificate.der, of: parentOf(source) }] : [],
+  );
+  const devices = found.flatMap(({ item, source }): BundleDevice[] => {
+    if (item.kind !== 'nvidia-report') return [];
+    // In a list each report stands beside its own chain.
+    const own = certificates.filter(({ of }) => of === parentOf(source));
+    const chain = concat(...(own.length > 0 ? own : certificates).map(({ der }) => der));
+    const name = isSwitch(item.report) ? 'switch0' : 'gpu0';
+    return [{ name, kind: 'nvidia', evidence: item.report.bytes, certificates: chain, interface: null }];
+  });
+  if (devices.length === 0)
+    throw new UsageError(`${shown}: a report of NVIDIA's tool, or what airlock device attest --save wrote, is needed`);
+  return devices;
+}
+
+/** `gpus.json[0]: evidence` stands in `gpus.json[0]`. */
+function parentOf(source: string): string {
+  return source.replace(/[.:] ?[^.:[\]]*$/, '');
 }
 
 function lookedText(looked: readonly Looked[]): string {

@@ -1,11 +1,13 @@
 /** The evidence of this machine, all that there is, bound to one nonce; and what was looked for where there is none. */
+import { hex } from '@airlock/core/bytes.ts';
 import type { Result } from '@airlock/core/result.ts';
 import { concat, toBase64 } from '@airlock/evidence/bytes.ts';
 import type { Crypto } from '@airlock/evidence/crypto.ts';
-import { bindingDigests } from '@airlock/evidence/machine/binding.ts';
+import { bindingDigests, DEVICE_LIMIT, deviceNonce } from '@airlock/evidence/machine/binding.ts';
 import type { BundleDevice, BundlePart, MachineBundle } from '@airlock/evidence/machine/bundle.ts';
 import { readQuote } from '@airlock/evidence/tdx/quote.ts';
 import type { Files } from '../files.ts';
+import { findAttestableFunctions, PCI_DEVICES } from './devices.ts';
 import type { EvidenceHands } from './hands.ts';
 import { AZURE_KEY_HANDLE, AZURE_REPORT_INDEX, quoteTpm, readNvIndex, TPM_DEVICE } from './tpm-quote.ts';
 import { readTsmReport, TSM_REPORTS } from './tsm-report.ts';
@@ -16,8 +18,13 @@ export interface CollectInput {
   readonly crypto: Crypto;
   /** Null: nothing will be fresh. */
   readonly nonce: Uint8Array | null;
-  /** Collected before: what the VM's own evidence is to cover. */
+  /** Collected before; these are not asked again. */
   readonly devices: readonly BundleDevice[];
+  /**
+   * Asks the PCI function of this name (`0000:01:00.0`) over SPDM with this nonce of 32 bytes; the document of
+   * `encodeEvidence`. Without it nobody is asked. Codes: those of mailboxes and procedures.
+   */
+  readonly askSpdm?: (name: string, nonce: Uint8Array) => Promise<Result<Uint8Array>>;
   /** Of the entry below configfs-tsm: nobody else's. */
   readonly entry: string;
   /** A TPM key that is there already, instead of one made for this. */
@@ -40,18 +47,16 @@ export interface Collected {
 const CCEL = '/sys/firmware/acpi/tables/data/CCEL';
 const TPM_LOG = '/sys/kernel/security/tpm0/binary_bios_measurements';
 const RTMRS = '/sys/devices/virtual/misc/tdx_guest/measurements';
-const PCI_DEVICES = '/sys/bus/pci/devices';
 const LOG_LIMIT = 4 * 1024 * 1024;
-const FUNCTION_LIMIT = 4096;
 
 export async function collectEvidence(input: CollectInput): Promise<Collected> {
-  const { nonce, crypto, devices } = input;
-  const digests = bindingDigests(crypto, nonce ?? new Uint8Array(), devices);
+  const { nonce, crypto } = input;
   const vm: BundlePart[] = [];
   const looked: Looked[] = [];
+  const devices = await collectDevices(input, looked);
+  const digests = bindingDigests(crypto, nonce ?? new Uint8Array(), devices);
   await collectReport(input, digests.reportData, vm, looked);
   await collectTpm(input, digests.qualifyingData, vm, looked);
-  await lookForDevices(input, looked);
   return { bundle: { nonce, vm, devices }, looked };
 }
 
@@ -177,23 +182,69 @@ function textBytes(text: string): Uint8Array {
   return Uint8Array.from(text, (letter) => letter.charCodeAt(0));
 }
 
-/** Functions whose DOE mailbox speaks SPDM (feature 0001:01), as Linux 6.18 and later list them. */
-async function lookForDevices({ files, devices }: CollectInput, looked: Looked[]): Promise<void> {
-  const names = await files.list(PCI_DEVICES);
-  const able: string[] = [];
-  for (const name of names.ok ? names.value.slice(0, FUNCTION_LIMIT) : []) {
-    const features = await files.list(`${PCI_DEVICES}/${name}/doe_features`);
-    if (features.ok && features.value.includes('0001:01')) able.push(name);
+/**
+ * Devices come first: what the VM's own evidence covers is what they answered. A device that does not answer is told and
+ * left out; the document then vouches for the others.
+ */
+async function collectDevices(
+  { files, crypto, nonce, devices: given, askSpdm }: CollectInput,
+  looked: Looked[],
+): Promise<BundleDevice[]> {
+  const devices = [...given];
+  const names = new Set(given.map(({ name }) => name));
+  const seen = await findAttestableFunctions(files);
+  const wanted = deviceNonce(crypto, nonce ?? new Uint8Array());
+  for (const { name, kind } of given)
+    looked.push({ what: 'device', path: name, status: 'taken', detail: `given: evidence of kind ${kind}` });
+  for (const name of seen.spdm.filter((one) => !names.has(one))) {
+    const what = 'device';
+    const path = `${PCI_DEVICES}/${name}`;
+    if (askSpdm === undefined) {
+      looked.push({ what, path, status: 'absent', detail: 'has a mailbox for SPDM and was not asked' });
+      continue;
+    }
+    if (devices.length >= DEVICE_LIMIT) {
+      looked.push({ what, path, status: 'failed', detail: `not asked: ${DEVICE_LIMIT} devices are the most` });
+      continue;
+    }
+    const evidence = await askSpdm(name, wanted);
+    if (evidence.ok) {
+      devices.push({ name, kind: 'spdm', evidence: evidence.value, certificates: new Uint8Array(), interface: null });
+      looked.push({
+        what,
+        path,
+        status: 'taken',
+        detail: `asked through its DOE mailbox, ${evidence.value.length} bytes`,
+      });
+    } else {
+      const { code, message } = evidence.error;
+      const mute = code === 'doe-absent' || code === 'doe-unsupported';
+      looked.push({ what, path, status: mute ? 'absent' : 'failed', detail: message });
+    }
   }
-  const given = devices.map(({ name }) => name);
-  const open = able.filter((name) => !given.includes(name));
-  looked.push({
-    what: 'devices that attest themselves',
-    path: `${PCI_DEVICES}/*/doe_features/0001:01`,
-    status: given.length > 0 ? 'taken' : 'absent',
-    detail: [
-      ...(given.length > 0 ? [`given: ${given.join(', ')}`] : []),
-      open.length > 0 ? `speak SPDM and were not asked: ${open.join(', ')}` : 'no other that speaks SPDM',
-    ].join('; '),
-  });
+  const unseen = seen.unseen === 0 ? '' : `; of ${seen.unseen} it cannot be seen (root, or Linux 6.18, shows it)`;
+  if (seen.spdm.length === 0)
+    looked.push({
+      what: 'devices that speak SPDM',
+      path: `${PCI_DEVICES}/*/doe_features, config`,
+      status: 'absent',
+      detail: `none of ${seen.functions} PCI functions has a DOE mailbox${unseen}`,
+    });
+  const graphics = seen.nvidia.filter((one) => !names.has(one));
+  const shown = given.some(({ kind }) => kind === 'nvidia');
+  if (graphics.length > 0 && !shown)
+    looked.push({
+      what: 'NVIDIA GPUs and switches',
+      path: PCI_DEVICES,
+      status: 'absent',
+      detail: `${graphics.join(', ')}: they answer NVIDIA's own tool alone; ask them there with nonce ${hex(wanted)} and give its file with --device-evidence`,
+    });
+  else if (graphics.length === 0 && !shown)
+    looked.push({
+      what: 'NVIDIA GPUs and switches',
+      path: PCI_DEVICES,
+      status: 'absent',
+      detail: 'none (vendor 10de)',
+    });
+  return devices;
 }
