@@ -79,6 +79,13 @@ test('without a manifest, or with that of another version or chip, nothing says 
   assert.deepEqual(verify([DRIVER, rim({ version: '96.00.74.00.20', product: 'GB100' })]).failed, ['nvidia.reference']);
 });
 
+test('a GPU that states no driver is no switch: its driver’s manifest is missed', () => {
+  const silent = reportOf([of(1), of(2)], join(field(6, VBIOS), field(20, new Uint8Array(firmware))));
+  const judged = verify([DRIVER, BIOS], { report: silent });
+  assert.deepEqual([judged.verdict, judged.failed, judged.kind], ['rejected', ['nvidia.reference'], 'nvidia-gpu']);
+  assert.match(judged.found, /driver \?/);
+});
+
 test('a measurement that no alternative has is refused, also where its block is not there', () => {
   const other = verify([DRIVER, BIOS], { report: reportOf([of(1), of(3)]) });
   assert.deepEqual(other.failed, ['nvidia.measurement']);

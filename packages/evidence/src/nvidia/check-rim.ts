@@ -42,7 +42,7 @@ const SHOWN = 8;
 export function checkReference(check: RimCheck): void {
   const { list, report, device } = check;
   const { driver, vbios } = versionsOf(report);
-  const wanted: readonly { readonly part: string; readonly version: string | null }[] = isSwitch(report)
+  const wanted: readonly { readonly part: string; readonly version: string | null }[] = isSwitch(report, device)
     ? [{ part: 'BIOS', version: vbios }]
     : [
         { part: 'driver', version: driver },

@@ -161,9 +161,12 @@ export function opaqueText(value: Uint8Array): string {
   return asciiText(end === -1 ? value : value.subarray(0, end));
 }
 
-/** A switch has no driver. */
-export function isSwitch(report: NvidiaReport): boolean {
-  return !report.opaque.has(DRIVER_VERSION);
+/**
+ * By the chip that its certificate names: a GPU whose driver is not loaded states none either, and whoever took it for a
+ * switch would not miss the driver's manifest. Without a name a switch is what has no driver.
+ */
+export function isSwitch(report: NvidiaReport, device: string | null = null): boolean {
+  return device === null ? !report.opaque.has(DRIVER_VERSION) : /^LS_?\d/.test(device);
 }
 
 /** As the manifests name them; null where the report does not say. */

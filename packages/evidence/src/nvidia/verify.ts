@@ -122,7 +122,7 @@ export function verifyNvidia(input: NvidiaInput): NvidiaAppraisal {
   });
   let claims: Record<string, Claim> | null = null;
   return {
-    kind: isSwitch(report) ? 'nvidia-switch' : 'nvidia-gpu',
+    kind: isSwitch(report, leaf?.subject.commonName ?? null) ? 'nvidia-switch' : 'nvidia-gpu',
     title: `NVIDIA report of ${leaf === undefined ? 'an unknown device' : nameOf(leaf)}`,
     verdict: verdictOf(list.checks),
     checks: list.checks,
