@@ -89,6 +89,8 @@ export interface MailboxHands {
   readonly limits?: Partial<MailboxLimits>;
   /** What the registers are accessed through, in place of `files`. */
   readonly space?: ConfigSpace;
+  /** As `MailboxPlace` has it. */
+  readonly cancelled?: (() => boolean) | undefined;
 }
 
 export interface FunctionMailbox extends DoeCapability {
@@ -104,7 +106,7 @@ export async function openDoeMailboxes(
   files: Files,
   clock: Clock,
   folder: string,
-  { limits, space }: MailboxHands = {},
+  { limits, space, cancelled }: MailboxHands = {},
 ): Promise<Result<readonly FunctionMailbox[]>> {
   const path = `${folder}/config`;
   const config = await files.readAt(path, 0, EXTENDED_CONFIG);
@@ -120,7 +122,14 @@ export async function openDoeMailboxes(
   const found = doeCapabilities(config.value).map(({ offset, version }) => ({
     offset,
     version,
-    mailbox: openMailbox({ config: hand, clock, offset, version, ...(limits === undefined ? {} : { limits }) }),
+    mailbox: openMailbox({
+      config: hand,
+      clock,
+      offset,
+      version,
+      cancelled,
+      ...(limits === undefined ? {} : { limits }),
+    }),
   }));
   return found.length === 0 ? fail('doe-absent', `${path} has no DOE capability`) : ok(found);
 }

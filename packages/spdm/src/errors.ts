@@ -32,6 +32,7 @@ export const SPDM_ERRORS = {
   'doe-object-too-large': 'A DOE data object is larger than what is read or than what the format can say.',
   'doe-discovery-invalid': 'The answer to DOE discovery contradicts itself or never ends (PCIe 6.1 §6.30.1.1).',
   'doe-unsupported': 'No DOE mailbox of this function offers the data object type.',
+  'doe-cancelled': 'Whoever asked does not wait for the answer any more; the mailbox was aborted.',
   'doe-busy': 'The DOE mailbox stays busy: somebody else uses it, or the device is stuck.',
   'doe-error': 'The DOE mailbox reports an error and did not take or give the data object.',
   'doe-timeout': 'The DOE mailbox gave no answer within the time that it has.',
@@ -61,6 +62,8 @@ export const SPDM_ERRORS = {
   'tdisp-unexpected': 'A TDISP answer is not the one that was asked for, or is for another interface.',
   'tdisp-refused': 'The device answered a TDISP request with TDISP_ERROR; the message names its code.',
   'tdisp-state': 'The TDISP interface is not in the state in which this can be done, or left it by itself.',
+  'tdisp-in-use':
+    'A driver uses the function, so its interface is not locked: the lock would break what the driver does.',
   'tdisp-report-invalid': 'Not a TDISP device interface report, or it contradicts itself (PCIe 6.1 §11.3.11).',
   'ide-km-message-invalid': 'Not an IDE_KM message, or its length is wrong (PCIe 6.1 §6.33.3).',
   'ide-km-unexpected':

@@ -154,3 +154,73 @@ test('any device at all: every exchange ends, within its time', async () => {
     { numRuns: 300 },
   );
 });
+
+/** `slow` accesses of the honest device take so many milliseconds each: the host completes them when it likes. */
+function slowed(device: MailboxDevice, milliseconds: number) {
+  let time = 0;
+  let turns = 0;
+  const clock = {
+    now: () => time,
+    wait: async (given: number) => {
+      time += given;
+      turns++;
+    },
+  };
+  const config = {
+    read32: (offset: number) => {
+      time += milliseconds;
+      return device.read32(offset);
+    },
+    write32: (offset: number, value: number) => {
+      time += milliseconds;
+      return device.write32(offset, value);
+    },
+  };
+  return { config, clock, turns: () => turns };
+}
+
+test('one that trickles is given up, however slow each access is, and others have their turn meanwhile', async () => {
+  for (const milliseconds of [1, 20, 300]) {
+    const device = mailboxDevice(() => must(encodeDoeObject(1, 1, new Uint8Array(200_000))));
+    const { config, clock, turns } = slowed(device, milliseconds);
+    const mailbox = openMailbox({ config, clock, offset: MAILBOX_AT, version: 1 });
+    assert.equal(codeOf(await mailbox.exchange(1, 1, payload)), 'doe-timeout');
+    assert.ok(clock.now() < 6000 + 40 * milliseconds, `${clock.now()} ms`);
+    assert.ok(turns() >= Math.min(300, 1500 / milliseconds), `${turns()} turns`);
+    assert.equal(device.aborts, 1);
+  }
+});
+
+test('so is one that takes what it is asked as slowly', async () => {
+  const device = honest();
+  const { config, clock } = slowed(device, 100);
+  const mailbox = openMailbox({ config, clock, offset: MAILBOX_AT, version: 1 });
+  assert.equal(codeOf(await mailbox.exchange(1, 1, new Uint8Array(4000))), 'doe-timeout');
+  assert.ok(clock.now() < 8000, `${clock.now()} ms`);
+  assert.equal(device.aborts, 1);
+});
+
+for (const [when, delay] of [
+  ['while the answer is waited for', 10_000],
+  ['while it is taken', 0],
+] as const) {
+  test(`who does not wait any more leaves a clean mailbox: ${when}`, async () => {
+    const device = mailboxDevice(() => must(encodeDoeObject(1, 1, new Uint8Array(40_000))));
+    device.delay = delay;
+    const { config, clock } = slowed(device, 0.1);
+    let over = 200;
+    const cancelled = () => clock.now() >= over;
+    const mailbox = openMailbox({ config, clock, offset: MAILBOX_AT, version: 1, cancelled });
+    assert.equal(codeOf(await mailbox.exchange(1, 1, payload)), 'doe-cancelled');
+    assert.ok(clock.now() < 210, `${clock.now()} ms`);
+    assert.equal(device.aborts, 1);
+    const { length } = device.writes;
+    assert.equal(codeOf(await mailbox.exchange(1, 1, payload)), 'doe-cancelled');
+    assert.equal(codeOf(await mailbox.discover()), 'doe-cancelled');
+    assert.equal(device.writes.length, length, 'nothing new is begun');
+    over = Number.POSITIVE_INFINITY;
+    device.delay = 0;
+    must(await mailbox.exchange(1, 1, payload));
+    assert.equal(device.aborts, 1, 'the next one finds it clean');
+  });
+}

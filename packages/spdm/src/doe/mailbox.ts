@@ -29,15 +29,18 @@ export interface MailboxLimits {
   readonly poll: number;
   /** The longest answer that is read, header included, in bytes. */
   readonly bytes: number;
+  /** For putting one object in, and for taking one out, in milliseconds: every access may be as slow as the host likes. */
+  readonly transfer: number;
 }
 
-export const MAILBOX_LIMITS: MailboxLimits = { answer: 1000, busy: 1000, poll: 1, bytes: 256 * 1024 };
+export const MAILBOX_LIMITS: MailboxLimits = { answer: 1000, busy: 1000, poll: 1, bytes: 256 * 1024, transfer: 5000 };
 
 export interface Mailbox {
   /**
    * Puts one data object in and takes the answer of the same vendor and type out; payloads in whole dwords. Codes:
-   * those of `ConfigSpace`, `doe-gone`, `doe-busy`, `doe-error`, `doe-timeout`, `doe-object-too-large`,
-   * `doe-object-invalid`, `doe-answer-invalid`. After any of the latter the mailbox was aborted.
+   * those of `ConfigSpace`, `doe-gone`, `doe-busy`, `doe-cancelled`, `doe-error`, `doe-timeout`,
+   * `doe-object-too-large`, `doe-object-invalid`, `doe-answer-invalid`. After any of the latter the mailbox was aborted,
+   * if it was ours by then.
    */
   exchange(vendor: number, type: number, payload: Uint8Array): Promise<Result<Uint8Array>>;
   /** What the mailbox offers. Codes: those of `exchange`, `doe-discovery-invalid`. */
@@ -54,6 +57,10 @@ const GONE = 0xffff_ffff;
 const EAGER_LOOKS = 16;
 /** Bytes of an answer after which the status is looked at again: one that stops early is not read to its stated end. */
 const READY_EVERY = 256;
+/** Milliseconds of accesses without a wait; then others have their turn, and a time that is over is noticed. */
+const SLICE = 5;
+
+const CANCELLED = fail('doe-cancelled', 'nobody waits for the answer any more');
 
 export interface MailboxPlace {
   readonly config: ConfigSpace;
@@ -63,10 +70,14 @@ export interface MailboxPlace {
   /** Of the capability, which decides on the version of discovery. */
   readonly version: number;
   readonly limits?: Partial<MailboxLimits>;
+  /** Asked again and again: does nobody want the answer any more? What is under way then is aborted, and nothing new begun. */
+  readonly cancelled?: (() => boolean) | undefined;
 }
 
-export function openMailbox({ config, clock, offset, version, limits: given }: MailboxPlace): Mailbox {
+export function openMailbox({ config, clock, offset, version, limits: given, cancelled }: MailboxPlace): Mailbox {
   const limits = { ...MAILBOX_LIMITS, ...given };
+  const isCancelled = (): boolean => cancelled?.() === true;
+  let waited = clock.now();
 
   async function readStatus(): Promise<Result<number>> {
     const status = await config.read32(offset + DOE_REGISTER.status);
@@ -74,16 +85,37 @@ export function openMailbox({ config, clock, offset, version, limits: given }: M
     return status;
   }
 
+  async function wait(milliseconds: number): Promise<void> {
+    await clock.wait(milliseconds);
+    waited = clock.now();
+  }
+
+  /** Between two accesses of a transfer that began at `start`. Accesses wait for nothing that would let others run. */
+  async function pace(start: number): Promise<Result<void>> {
+    if (isCancelled()) return CANCELLED;
+    const now = clock.now();
+    if (now - start >= limits.transfer)
+      return fail('doe-timeout', `not through with an object after ${limits.transfer} ms`);
+    if (now - waited >= SLICE) await wait(0);
+    return ok(undefined);
+  }
+
   /** Looks until `done` says yes. `undefined`: the time is over. */
-  async function waitFor(milliseconds: number, done: (status: number) => boolean): Promise<Result<number | undefined>> {
+  async function waitFor(
+    milliseconds: number,
+    done: (status: number) => boolean,
+    stops = isCancelled,
+  ): Promise<Result<number | undefined>> {
     const start = clock.now();
     for (let look = 0; ; look++) {
+      if (stops()) return CANCELLED;
       const status = await readStatus();
       if (!status.ok) return status;
       if (done(status.value)) return status;
-      if (look < EAGER_LOOKS) continue;
-      if (clock.now() - start >= milliseconds) return ok(undefined);
-      await clock.wait(limits.poll);
+      const now = clock.now();
+      if (now - start >= milliseconds) return ok(undefined);
+      if (look >= EAGER_LOOKS) await wait(limits.poll);
+      else if (now - waited >= SLICE) await wait(0);
     }
   }
 
@@ -91,7 +123,12 @@ export function openMailbox({ config, clock, offset, version, limits: given }: M
     const written = await config.write32(offset + DOE_REGISTER.control, DOE_CONTROL.abort);
     if (!written.ok) return written;
     const unset = DOE_STATUS.busy | DOE_STATUS.error | DOE_STATUS.ready;
-    const status = await waitFor(limits.answer, (value) => (value & unset) === 0);
+    // Whoever gave up leaves a clean mailbox behind all the same.
+    const status = await waitFor(
+      limits.answer,
+      (value) => (value & unset) === 0,
+      () => false,
+    );
     if (!status.ok) return status;
     return status.value === undefined ? fail('doe-timeout', 'the mailbox does not carry out an abort') : ok(undefined);
   }
@@ -106,7 +143,10 @@ export function openMailbox({ config, clock, offset, version, limits: given }: M
 
   async function put(object: Uint8Array): Promise<Result<void>> {
     const view = new DataView(object.buffer, object.byteOffset, object.length);
+    const start = clock.now();
     for (let at = 0; at < object.length; at += 4) {
+      const paced = await pace(start);
+      if (!paced.ok) return paced;
       const written = await config.write32(offset + DOE_REGISTER.write, view.getUint32(at, true));
       if (!written.ok) return written;
     }
@@ -132,13 +172,14 @@ export function openMailbox({ config, clock, offset, version, limits: given }: M
   async function takeAnswer(vendor: number, type: number): Promise<Result<Uint8Array>> {
     const ready = await waitUntilReady();
     if (!ready.ok) return ready;
-    const start = new Uint8Array(DOE_HEADER);
+    const start = clock.now();
+    const head = new Uint8Array(DOE_HEADER);
     for (let at = 0; at < DOE_HEADER; at += 4) {
-      const taken = await takeDword(new DataView(start.buffer), at);
+      const taken = await takeDword(new DataView(head.buffer), at);
       if (!taken.ok) return taken;
     }
-    if (start.every((byte) => byte === 0xff)) return fail('doe-gone', 'the read mailbox gives all ones');
-    const header = decodeDoeHeader(start);
+    if (head.every((byte) => byte === 0xff)) return fail('doe-gone', 'the read mailbox gives all ones');
+    const header = decodeDoeHeader(head);
     if (!header.ok) return header;
     const { length } = header.value;
     if (header.value.vendor !== vendor || header.value.type !== type)
@@ -147,6 +188,8 @@ export function openMailbox({ config, clock, offset, version, limits: given }: M
     const payload = new Uint8Array(length - DOE_HEADER);
     const view = new DataView(payload.buffer);
     for (let at = 0; at < payload.length; at += 4) {
+      const paced = await pace(start);
+      if (!paced.ok) return paced;
       // Nothing more is ready: what would be read from here on is no part of an answer.
       if (at % READY_EVERY === 0 || at === payload.length - 4) {
         const status = await readStatus();
@@ -170,6 +213,7 @@ export function openMailbox({ config, clock, offset, version, limits: given }: M
   async function exchange(vendor: number, type: number, payload: Uint8Array): Promise<Result<Uint8Array>> {
     const object = encodeDoeObject(vendor, type, payload);
     if (!object.ok) return object;
+    if (isCancelled()) return CANCELLED;
     const free = await acquire();
     if (!free.ok) return free;
     const sent = await put(object.value);
