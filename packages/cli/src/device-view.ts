@@ -30,8 +30,18 @@ export function alignRows(rows: readonly (readonly string[])[]): string[] {
   );
 }
 
-/** `virtio block`, `ethernet`, `usb hub`, `serial`. */
+/** `virtio block`, `ethernet`, `usb hub`, `serial`; of SR-IOV also which function it is: `ethernet, VF 1`. */
 export function whatIs(device: Device): string {
+  return `${typeOf(device)}${roleOf(device)}`;
+}
+
+function roleOf({ sriov }: Device): string {
+  if (sriov === undefined || sriov === null) return '';
+  if (sriov.role === 'virtual') return sriov.index === undefined ? ', a VF' : `, VF ${sriov.index}`;
+  return `, PF with ${sriov.enabled ?? '?'} of ${sriov.total ?? '?'} VFs`;
+}
+
+function typeOf(device: Device): string {
   const type = device.type ?? 'unknown type';
   if (device.bus === 'virtio') return `virtio ${type}`;
   if (device.bus === 'vdpa') return `vdpa ${type}`;

@@ -42,6 +42,7 @@ test('list --tree: bridges, hubs and virtual functions nest', () =>
       out,
       /pci:0000:00:0d\.0 .*\n└─ pci:0000:02:00\.0 .*\n {3}├─ pci:0000:02:10\.0 .*\n {3}└─ pci:0000:02:10\.2 /,
     );
+    assert.match(out, /pci:0000:02:00\.0 +ethernet, PF with 2 of 7 VFs .*\n.*ethernet, VF 0 .*\n.*ethernet, VF 1 /);
     assert.match(out, /\n│ {2}└─ usb:1-2 .*\n│ {5}└─ usb:1-2\.1 /);
     assert.equal(out.split('\n').filter((line) => /(pci|usb|platform):/.test(line)).length, 32);
   }));
@@ -130,7 +131,7 @@ test('info: a device by id, address, kernel name or interface', () =>
       assert.match(out, /status +0xf ACKNOWLEDGE DRIVER FEATURES_OK DRIVER_OK/);
     }
     const { out } = await airlock(['info', '02:10.0', '--root', root]);
-    assert.match(out, /virtual function of pci:0000:02:00\.0/);
+    assert.match(out, /virtual function 0 of pci:0000:02:00\.0/);
   }));
 
 test('info: a name that is not there is 2, with the nearest that is', () =>

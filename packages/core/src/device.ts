@@ -67,11 +67,15 @@ export interface Device {
   readonly parent?: string;
   readonly sriov?: {
     readonly role: 'physical' | 'virtual';
-    /** Id of the physical function, for a virtual one. */
+    /** Id of the physical function, for a virtual one; only where that one's links lead back to it. */
     readonly physical?: string;
+    /** Which of the physical function's virtual ones it is, from 0. */
+    readonly index?: number;
     /** For a physical function: how many are on, how many there can be. */
     readonly enabled?: number;
     readonly total?: number;
+    /** Does the kernel bind drivers to its virtual functions by itself (`sriov_drivers_autoprobe`)? */
+    readonly autoprobe?: boolean;
   } | null;
   readonly features?: {
     /** What the device offers, by name; known only after a probe of its configuration (`--probe`, gate). */

@@ -13,6 +13,7 @@ import { readKernelFacts } from './kernel-facts.ts';
 import { mapBounded } from './map-bounded.ts';
 import { type Draft, readPciFunction } from './pci.ts';
 import { findAcpiNode, hasLegacyPorts, platformType, pnpType, readPlatformDevice } from './platform.ts';
+import { joinVirtualFunctions } from './sriov.ts';
 import { isUsbDevice, readUsbDevice, usbDeviceOf } from './usb.ts';
 import { readVdpaDevice } from './vdpa.ts';
 import { joinVirtio } from './virtio.ts';
@@ -86,6 +87,7 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
     const reader = open(entry.path);
     return { draft: await readPciFunction(reader, entry, context), reader };
   });
+  await joinVirtualFunctions(functions);
   const platforms = await mapBounded(
     [...platform.value, ...pnp.value],
     WIDTH,

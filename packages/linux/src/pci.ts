@@ -5,6 +5,7 @@ import { virtioTypeName } from '@airlock/core/virtio.ts';
 import { isDoeFeature, isPciAddress, known, parseDecimal, parseFlag, parseHex, parseLine } from './attribute.ts';
 import type { BusEntry } from './bus.ts';
 import type { DeviceReader } from './device-reader.ts';
+import { readSriov } from './sriov.ts';
 
 export const VIRTIO_VENDOR = 0x1af4;
 
@@ -141,21 +142,6 @@ async function readIommu(reader: DeviceReader, draft: Draft, context: PciContext
   const group = name === null ? null : parseDecimal(name);
   if (group === undefined) reader.fault('iommu_group', 'attribute-malformed', `links to ${name}`);
   else draft.iommu = group === null ? null : { group, type: await context.groupType(group) };
-}
-
-async function readSriov(reader: DeviceReader, draft: Draft): Promise<void> {
-  const physical = await reader.link('physfn');
-  const total = await reader.optional('sriov_totalvfs', parseDecimal);
-  if (physical === undefined || total === undefined) return;
-  if (physical !== null) {
-    const sound = isPciAddress(physical);
-    if (!sound) reader.fault('physfn', 'attribute-malformed', `links to ${physical}`);
-    draft.sriov = { role: 'virtual', ...(sound ? { physical: `pci:${physical}` } : {}) };
-  } else if (total !== null) {
-    draft.sriov = { role: 'physical', ...known({ enabled: await reader.value('sriov_numvfs', parseDecimal), total }) };
-  } else {
-    draft.sriov = null;
-  }
 }
 
 /** sysfs-bus-pci `tsm/` (6.19), `authenticated`, and the guest side that is not merged: `tsm/lock`, `tsm/accept`. */

@@ -88,7 +88,9 @@ for (const kernel of KERNELS) {
 
   test(`${kernel}: virtual functions name their physical one, USB devices their hub`, async () => {
     const inventory = await inventoryOf(vectorFiles(`${kernel}-bound`));
-    assert.deepEqual(find(inventory, 'pci:0000:02:10.0').sriov, { role: 'virtual', physical: 'pci:0000:02:00.0' });
+    const physical = 'pci:0000:02:00.0';
+    assert.deepEqual(find(inventory, 'pci:0000:02:10.0').sriov, { role: 'virtual', physical, index: 0 });
+    assert.deepEqual(find(inventory, 'pci:0000:02:10.2').sriov, { role: 'virtual', physical, index: 1 });
     assert.equal(find(inventory, 'pci:0000:02:00.0').sriov?.enabled, 2);
     const disk = find(inventory, 'usb:1-2.1');
     assert.deepEqual([disk.type, disk.serial, disk.parent], ['storage', 'usb-serial-7', 'usb:1-2']);

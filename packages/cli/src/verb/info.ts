@@ -112,7 +112,7 @@ function describe(
     'plugged',
     device.origin === undefined ? undefined : device.origin === 'boot' ? 'present at boot' : 'hot-plugged',
   );
-  tell('sr-iov', sriov(device));
+  tell('sr-iov', ...sriov(device));
   tell('iommu', iommu(device));
   tell('link', link(device));
   tell('doe', device.doe === undefined ? undefined : wrap(device.doe));
@@ -149,11 +149,18 @@ function ids(device: Device): string | undefined {
   return parts.join(', ');
 }
 
-function sriov(device: Device): string | undefined {
-  if (!device.sriov) return undefined;
-  return device.sriov.role === 'virtual'
-    ? `virtual function of ${device.sriov.physical ?? 'a function that cannot be told'}`
-    : `physical function, ${device.sriov.enabled ?? '?'} of ${device.sriov.total ?? '?'} virtual ones on`;
+function sriov({ sriov }: Device): readonly string[] {
+  if (!sriov) return [];
+  if (sriov.role === 'virtual') {
+    const number = sriov.index === undefined ? '' : ` ${sriov.index}`;
+    return [`virtual function${number} of ${sriov.physical ?? 'a function that cannot be told'}`];
+  }
+  return [
+    `physical function, ${sriov.enabled ?? '?'} of ${sriov.total ?? '?'} virtual ones on`,
+    ...(sriov.autoprobe === undefined
+      ? []
+      : [`drivers are ${sriov.autoprobe ? '' : 'not '}bound to its virtual functions by themselves`]),
+  ];
 }
 
 function iommu(device: Device): string | undefined {
