@@ -44,11 +44,21 @@ interface Options {
   readonly bound?: Uint8Array;
   readonly platformBy?: Signer;
   readonly realmBy?: Signer;
+  readonly keyHash?: string;
+  readonly profile?: string | null;
 }
-function token({ lifecycle = 0x3003, bound, platformBy = cpak, realmBy = rak }: Options = {}): Uint8Array {
+const PROFILE = 'http://arm.com/CCA-SSD/1.0.0';
+function token({
+  lifecycle = 0x3003,
+  bound,
+  platformBy = cpak,
+  realmBy = rak,
+  keyHash = 'sha-256',
+  profile = PROFILE,
+}: Options = {}): Uint8Array {
   const point = rak.spki.subarray(-97);
   const platform = new Map<number, Value>([
-    [265, 'http://arm.com/CCA-SSD/1.0.0'],
+    ...(profile === null ? [] : ([[265, profile]] as const)),
     [10, bound ?? new Uint8Array(createHash('sha256').update(point).digest())],
     [2396, new Uint8Array(32)],
     [256, new Uint8Array(33)],
@@ -61,7 +71,7 @@ function token({ lifecycle = 0x3003, bound, platformBy = cpak, realmBy = rak }: 
     [44239, [new Uint8Array(48), new Uint8Array(48)]],
     [44236, 'sha-384'],
     [44237, point],
-    [44240, 'sha-256'],
+    [44240, keyHash],
   ]);
   const collection = new Map<number, Value>([
     [44234, sign1(cbor(platform), platformBy)],
@@ -79,6 +89,23 @@ function failed(bytes: Uint8Array, more: Partial<CcaInput> = {}): string[] {
   });
   return checks.filter(({ status }) => status === 'failed').map(({ id }) => id);
 }
+
+test('a token of another kind with the same claims is no platform’s, whoever signed it', () => {
+  for (const profile of ['tag:arm.com,2023:cca_platform#1.0.0', 'http://arm.com/CCA-SSD/1.1.0'])
+    assert.deepEqual(failed(token({ profile })), []);
+  // PSA's tokens have the same numbers for challenge, instance, implementation and lifecycle.
+  for (const profile of [null, 'tag:psacertified.org,2023:psa#tfm', 'PSA_IOT_PROFILE_1', 'http://arm.com/psa/2.0.0']) {
+    const read = readCcaToken(token({ profile }));
+    assert.equal(read.ok ? 'ok' : read.error.code, 'cca-token-invalid');
+  }
+});
+
+test('names of hashes are those of hashes only', () => {
+  for (const keyHash of ['constructor', 'toString', '__proto__', 'sha-1']) {
+    const read = readCcaToken(token({ keyHash }));
+    assert.equal(read.ok ? 'ok' : read.error.code, 'cca-token-invalid');
+  }
+});
 
 test('a token whose parts hold together is accepted by who knows the platform’s key', () => {
   assert.deepEqual(

@@ -86,6 +86,15 @@ test('a GPU that states no driver is no switch: its driver’s manifest is misse
   assert.match(judged.found, /driver \?/);
 });
 
+test('names of algorithms are those of algorithms only', () => {
+  for (const name of ['constructor', 'toString', '__proto__'])
+    for (const method of [/xmldsig-more#sha384/, /xmldsig-more#ecdsa-sha384/]) {
+      const text = rimText({ signedInfo: (xml) => xml.replace(new RegExp(`"[^"]*${method.source}"`), `"${name}"`) });
+      const read = readRim(Buffer.from(text));
+      assert.equal(read.ok ? 'ok' : read.error.code, 'xml-signature-invalid');
+    }
+});
+
 test('a measurement that no alternative has is refused, also where its block is not there', () => {
   const other = verify([DRIVER, BIOS], { report: reportOf([of(1), of(3)]) });
   assert.deepEqual(other.failed, ['nvidia.measurement']);

@@ -30,7 +30,14 @@ export interface CcaToken {
   readonly instanceId: Uint8Array;
 }
 
-const HASHES: Readonly<Record<string, Hash>> = { 'sha-256': 'sha256', 'sha-384': 'sha384', 'sha-512': 'sha512' };
+/** A map, since names that others choose must not find what every object has. */
+const HASHES: ReadonlyMap<Cbor | undefined, Hash> = new Map([
+  ['sha-256', 'sha256'],
+  ['sha-384', 'sha384'],
+  ['sha-512', 'sha512'],
+]);
+/** Other tokens of Arm's have the same claims, signed for something else. */
+const PLATFORM_PROFILE = /^(?:http:\/\/arm\.com\/CCA-SSD\/|tag:arm\.com,2023:cca_platform#)/;
 /** SubjectPublicKeyInfo up to the point, by the point's length. */
 const POINTS: Readonly<Record<number, string>> = {
   65: '3059301306072a8648ce3d020106082a8648ce3d030107034200',
@@ -74,6 +81,8 @@ export function readCcaToken(bytes: Uint8Array): Result<CcaToken> {
     return value instanceof Uint8Array && sizes.includes(value.length) ? value : undefined;
   };
   const digest = [32, 48, 64];
+  const profile = platform.value.claims.get(265);
+  if (typeof profile !== 'string' || !PLATFORM_PROFILE.test(profile)) return wrong('platform: no profile of CCA');
   const platformChallenge = bytesAt(platform.value.claims, 10, digest);
   const implementationId = bytesAt(platform.value.claims, 2396, [32]);
   const instanceId = bytesAt(platform.value.claims, 256, [33]);
@@ -87,7 +96,7 @@ export function readCcaToken(bytes: Uint8Array): Result<CcaToken> {
   const personalization = bytesAt(claims, 44235, [64]);
   const key = bytesAt(claims, 44237, [65, 97, 133]);
   const keySpki = key === undefined ? undefined : pointSpki(key);
-  const keyHash = HASHES[String(claims.get(44240))];
+  const keyHash = HASHES.get(claims.get(44240));
   const extensible = claims.get(44239);
   if (challenge === undefined || initialMeasurement === undefined || personalization === undefined)
     return wrong('realm: challenge, initial measurement or personalization value is missing or of a wrong length');

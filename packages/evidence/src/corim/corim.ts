@@ -12,14 +12,14 @@ import { readPem } from '../x509/pem.ts';
 import { readSpki } from '../x509/spki.ts';
 
 /** Named Information hash algorithms (RFC 6920, IANA). */
-const HASHES: Readonly<Record<string, string>> = {
-  1: 'sha256',
-  7: 'sha384',
-  8: 'sha512',
-  10: 'sha3-256',
-  11: 'sha3-384',
-  12: 'sha3-512',
-};
+const HASHES: ReadonlyMap<string, string> = new Map([
+  ['1', 'sha256'],
+  ['7', 'sha384'],
+  ['8', 'sha512'],
+  ['10', 'sha3-256'],
+  ['11', 'sha3-384'],
+  ['12', 'sha3-512'],
+]);
 const CORIM = 501;
 const COMID = 506;
 const SIGN1 = 18;
@@ -232,7 +232,10 @@ function measurementOf(environment: Environment, value: Cbor): CorimMeasurement 
     if ((typeof algorithm !== 'number' && typeof algorithm !== 'string') || !(digest instanceof Uint8Array))
       return 'a digest that is not an algorithm and bytes';
     if (digest.length < 20 || digest.length > 64) return `a digest of ${digest.length} bytes`;
-    digests.push({ algorithm: HASHES[String(algorithm)] ?? String(algorithm).replace('sha-', 'sha'), value: digest });
+    digests.push({
+      algorithm: HASHES.get(String(algorithm)) ?? String(algorithm).replace('sha-', 'sha'),
+      value: digest,
+    });
   }
   const version = mapOf(values.get(0));
   const svn = svnOf(values.get(1));

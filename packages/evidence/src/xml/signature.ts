@@ -13,17 +13,18 @@ import { attributeOf, elementsOf, textOf, type XmlElement } from './document.ts'
 export const DSIG = 'http://www.w3.org/2000/09/xmldsig#';
 const C14N11 = 'http://www.w3.org/2006/12/xml-c14n11';
 const ENVELOPED = `${DSIG}enveloped-signature`;
-const METHODS: Readonly<Record<string, { readonly hash: Hash; readonly key: KeyKind }>> = {
-  'http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256': { hash: 'sha256', key: 'p256' },
-  'http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha384': { hash: 'sha384', key: 'p384' },
-  'http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha512': { hash: 'sha512', key: 'p521' },
-};
-const DIGESTS: Readonly<Record<string, Hash>> = {
-  'http://www.w3.org/2001/04/xmlenc#sha256': 'sha256',
-  'http://www.w3.org/2001/04/xmldsig-more#sha384': 'sha384',
-  'http://www.w3.org/2001/04/xmlenc#sha384': 'sha384',
-  'http://www.w3.org/2001/04/xmlenc#sha512': 'sha512',
-};
+/** Maps, since names that others choose must not find what every object has. */
+const METHODS: ReadonlyMap<string | null, { readonly hash: Hash; readonly key: KeyKind }> = new Map([
+  ['http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256', { hash: 'sha256', key: 'p256' }],
+  ['http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha384', { hash: 'sha384', key: 'p384' }],
+  ['http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha512', { hash: 'sha512', key: 'p521' }],
+]);
+const DIGESTS: ReadonlyMap<string | null, Hash> = new Map([
+  ['http://www.w3.org/2001/04/xmlenc#sha256', 'sha256'],
+  ['http://www.w3.org/2001/04/xmldsig-more#sha384', 'sha384'],
+  ['http://www.w3.org/2001/04/xmlenc#sha384', 'sha384'],
+  ['http://www.w3.org/2001/04/xmlenc#sha512', 'sha512'],
+]);
 const CERTIFICATE_LIMIT = 8;
 
 export interface XmlSignature {
@@ -57,7 +58,7 @@ export function readXmlSignature(root: XmlElement): Result<XmlSignature> {
   if (infoParts === null) return wrong('SignedInfo without one reference');
   const [canonicalization, method, reference] = infoParts as [XmlElement, XmlElement, XmlElement];
   if (attributeOf(canonicalization, 'Algorithm') !== C14N11) return wrong('SignedInfo is not in canonical XML 1.1');
-  const algorithm = METHODS[attributeOf(method, 'Algorithm') ?? ''];
+  const algorithm = METHODS.get(attributeOf(method, 'Algorithm'));
   if (algorithm === undefined) return wrong('a signature method that is not ECDSA with SHA-2');
   if (attributeOf(reference, 'URI') !== '' || reference.attributes.length !== 1)
     return wrong('the reference is not the whole document');
@@ -71,7 +72,7 @@ export function readXmlSignature(root: XmlElement): Result<XmlSignature> {
   // An algorithm's parameters would be more to understand.
   if ([canonicalization, method, digestMethod, ...(steps ?? [])].some((one) => elementsOf(one).length > 0))
     return wrong('an algorithm with parameters');
-  const digestHash = DIGESTS[attributeOf(digestMethod, 'Algorithm') ?? ''];
+  const digestHash = DIGESTS.get(attributeOf(digestMethod, 'Algorithm'));
   const digest = base64Of(digestValue);
   const value = base64Of(valueElement);
   if (digestHash === undefined || digest === null || value === null) return wrong('digest or signature value');
