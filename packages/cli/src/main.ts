@@ -46,7 +46,7 @@ export async function run(context: Context, args: readonly string[]): Promise<nu
     (asked ? context.stdout : context.stderr)(await overview());
     return asked ? EXIT.fine : EXIT.usage;
   }
-  const name = [3, 2, 1].map((n) => words.slice(0, n).join(' ')).find((candidate) => candidate in verbs);
+  const name = [3, 2, 1].map((n) => words.slice(0, n).join(' ')).find((candidate) => Object.hasOwn(verbs, candidate));
   if (name === undefined) return unknownVerb(context, words);
   const load = verbs[name];
   if (load === undefined) return unknownVerb(context, words);
