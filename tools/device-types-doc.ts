@@ -39,7 +39,7 @@ async function run(series: DeviceRun['series'], way: DeviceRun['transport'], ima
       guest = await bootBench(images);
     }
     if (!guest.ok) throw new Error(`${series}: ${guest.error.message} [${guest.error.code}]`);
-    const outcome = await runCase(guest.value, series, way, one, index);
+    const outcome = await runCase(guest.value, images.kernel, way, one, index);
     const said = outcome.done.ok ? outcome.done.value : outcome.done.error.message;
     process.stderr.write(`${series} ${way} ${one.type}: ${said.slice(0, 200)}\n`);
     outcomes.push(outcome);

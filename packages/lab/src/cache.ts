@@ -60,9 +60,8 @@ export async function openCache(say: (line: string) => void = () => {}): Promise
   return ok(cache);
 }
 
-/** Makes sure that the peers are there. Codes: `lab-cache`. */
-export async function openPeers(cache: Cache, say: (line: string) => void = () => {}): Promise<Result<void>> {
-  if (existsSync(join(cache.peers, '.complete'))) return ok(undefined);
+/** Makes sure that the peers are there, those of today: an older cache holds fewer. Codes: `lab-cache`. */
+export async function openPeers(say: (line: string) => void = () => {}): Promise<Result<void>> {
   const fetched = await debianCache('peers', say);
   return fetched.ok ? ok(undefined) : fetched;
 }

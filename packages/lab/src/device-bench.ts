@@ -2,16 +2,18 @@
  * A device of every type, one after the other, in one running guest: served by a process of its own, plugged in, bound by
  * the kernel's driver, used, unplugged. What happened is what docs/device-types.md says.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { VIRTIO_TYPES, type VirtioTypeName } from '@airlock/core/virtio.ts';
-import type { KernelSeries } from './cache.ts';
+import type { Kernel } from './cache.ts';
 import { type DeviceProcess, startDevice } from './device-process.ts';
 import { bootDriverGuest, type DriverImages } from './driver-guest.ts';
 import type { Guest } from './guest.ts';
+import { complaints, type DeviceStage, takeKernelLog } from './kernel-log.ts';
+import { type PciListing, readPciListing } from './pci-listing.ts';
 import type { Part } from './qemu.ts';
 
 /** How a device reaches the guest. `plain`: QEMU emulates MSI-X for the function; otherwise the function is all ours. */
@@ -20,7 +22,7 @@ export type DeviceTransport = (typeof DEVICE_TRANSPORTS)[number];
 
 /** What a case has in hand while its device is plugged in. */
 export interface Bench {
-  readonly series: KernelSeries;
+  readonly kernel: Kernel;
   readonly transport: DeviceTransport;
   /** Of this machine, for files of the device. */
   readonly folder: string;
@@ -35,14 +37,17 @@ export interface DeviceCase {
   readonly type: VirtioTypeName;
   /** The driver that is to bind. */
   readonly driver: string;
-  /** Kernels that have none, of those of the lab. */
-  readonly without?: readonly KernelSeries[];
+  /** What turns that driver on when a kernel is built: `CONFIG_` and this; null where Linux has none at all. */
+  readonly option: string | null;
   /** Transports that cannot carry the device, with why. */
   readonly not?: Partial<Readonly<Record<DeviceTransport, string>>>;
   /** Queues and bytes of configuration, for a front-end that has to be told. */
   readonly shape: { readonly queues: number; readonly config: number };
-  /** What a kernel's own driver says of every device of the type, however good it is. */
-  readonly usual?: RegExp;
+  /**
+   * Nobody in the guest holds the device any more: true once that is so. Asked before the driver has to let it go, where
+   * Linux itself does not wait for its users.
+   */
+  settled?(bench: Bench): Promise<boolean>;
   /** It has no control socket: its own tests ask it in other ways. */
   readonly silent?: true;
   /** Makes what the device needs in `folder` and gives its options. */
@@ -61,8 +66,10 @@ export interface CaseOutcome {
   readonly done: Result<string>;
   /** Why nothing was expected. */
   readonly excused: string | null;
-  /** What the kernel logged as a warning or worse meanwhile. */
+  /** What the kernel logged as a warning or worse, and when; without what it says of any device of the type. */
   readonly warnings: readonly string[];
+  /** The function as lspci in the guest reads it while its driver has it; null: it never came to that. */
+  readonly listing: PciListing | null;
 }
 
 /** MiB of the guest, of which it uses the lower half: the upper one is for `memory` devices to plug. */
@@ -89,22 +96,70 @@ export function bootBench(images: DriverImages): Promise<Result<Guest>> {
   });
 }
 
+/** Whether a kernel was built with the driver of a type, and what its configuration says of it. */
+export function kernelDriver(kernel: Kernel, option: string | null): { readonly has: boolean; readonly said: string } {
+  if (option === null) return { has: false, said: 'Linux has no driver' };
+  const config = readFileSync(join(kernel.tree, 'config'), 'utf8');
+  const set = new RegExp(`^CONFIG_${option}=[ym]$`, 'm').test(config);
+  if (set) return { has: true, said: `CONFIG_${option}` };
+  const known = config.includes(`# CONFIG_${option} is not set`);
+  return { has: false, said: `no driver: ${known ? '' : 'no '}CONFIG_${option}${known ? ' is not set' : ' here'}` };
+}
+
 /** `index` says which slot; a case that stays plugged in (plain) keeps its own. */
 export async function runCase(
   guest: Guest,
-  series: KernelSeries,
+  kernel: Kernel,
   transport: DeviceTransport,
   one: DeviceCase,
   index: number,
 ): Promise<CaseOutcome> {
   const folder = mkdtempSync(join(tmpdir(), 'airlock-bench-'));
-  const outcome = (driver: string | null, done: Result<string>, excused: string | null = null): CaseOutcome => ({
-    ...{ type: one.type, transport, driver, done, excused, warnings: [] },
+  const warnings: string[] = [];
+  let driver: string | null = null;
+  let listing: PciListing | null = null;
+  const outcome = (done: Result<string>, excused: string | null = null): CaseOutcome => ({
+    ...{ type: one.type, transport, driver, done, excused, warnings, listing },
   });
   const excuse = one.not?.[transport];
-  if (excuse !== undefined) return outcome(null, fail('device-bench-failed', excuse), excuse);
-  const before = await kernelWarnings(guest);
+  if (excuse !== undefined) return outcome(fail('device-bench-failed', excuse), excuse);
   const control = join(folder, 'control');
+  const expected = kernelDriver(kernel, one.option);
+  const id = `dev${index}`;
+  const bench: Bench = {
+    ...{ kernel, transport, folder, guest },
+    shell: (script, seconds) => shell(guest, script, seconds),
+    ask: (words) => askControl(control, words),
+  };
+
+  /** Takes note of what the kernel has to say after a stage. */
+  async function heard(stage: DeviceStage): Promise<Result<void>> {
+    const log = await takeKernelLog(guest);
+    if (!log.ok) return log;
+    warnings.push(...complaints(log.value, one.type).map((line) => `${stage}: ${line}`));
+    return ok(undefined);
+  }
+  async function use(): Promise<Result<string>> {
+    driver = await driverOf(guest, one.type, expected.has ? 30 : 3);
+    const probed = await heard('probe');
+    if (!probed.ok) return probed;
+    const listed = await listFunction(bench, one.type);
+    if (!listed.ok) return listed;
+    listing = listed.value;
+    if (!expected.has) return driver === null ? ok(expected.said) : fail('device-bench-failed', `bound by ${driver}`);
+    if (driver === null) return fail('device-bench-failed', `no driver: ${device?.ok ? device.value.said() : ''}`);
+    const done = await one.use(bench);
+    const used = await heard('operation');
+    if (!done.ok) return done;
+    if (!used.ok) return used;
+    const again = await rebind(bench, one.type);
+    const free = (await one.settled?.(bench)) ?? true;
+    const rebound = await heard('unbind');
+    if (!again.ok) return again;
+    if (!rebound.ok) return rebound;
+    return free ? done : fail('device-bench-failed', 'the device stays in use');
+  }
+
   let device: Result<DeviceProcess> | null = null;
   try {
     const flags =
@@ -116,33 +171,56 @@ export async function runCase(
       [...one.options(folder), ...(one.silent ? [] : ['--control', control]), ...flags],
       { seconds: 60 },
     );
-    if (!device.ok) return outcome(null, device);
-    const id = `dev${index}`;
+    if (!device.ok) return outcome(device);
+    // What was logged before is none of this device's doing.
+    const before = await takeKernelLog(guest);
+    if (!before.ok) return outcome(before);
     const plugged = await plug(guest, transport, one, device.value.socket, id, `port${(index % PORTS) + 1}`);
-    if (!plugged.ok) return outcome(null, plugged);
-    if (one.without?.includes(series)) {
-      const found = await driverOf(guest, one.type, 3);
-      const unplugged = transport === 'vfio-user plain' ? ok('') : await unplug(guest, id);
-      const why = 'this kernel has no driver';
-      if (!unplugged.ok || found !== null) return outcome(found, fail('device-bench-failed', `bound by ${found}`));
-      return outcome(null, fail('device-bench-failed', why), why);
-    }
-    const driver = await driverOf(guest, one.type, 30);
-    if (driver === null) return outcome(null, fail('device-bench-failed', `no driver: ${device.value.said()}`));
-    const done = await one.use({
-      ...{ series, transport, folder, guest },
-      shell: (script, seconds) => shell(guest, script, seconds),
-      ask: (words) => askControl(control, words),
-    });
+    if (!plugged.ok) return outcome(plugged);
+    const done = await use();
     // QEMU 11 aborts when a function whose MSI-X it emulates is unplugged.
-    const unplugged = transport === 'vfio-user plain' || !done.ok ? ok('') : await unplug(guest, id);
-    const after = await kernelWarnings(guest);
-    const warnings = after.slice(before.length).filter((line) => one.usual?.test(line) !== true);
-    return { ...outcome(driver, unplugged.ok ? done : unplugged), warnings };
+    if (transport !== 'vfio-user plain' && done.ok) {
+      const unplugged = await unplug(guest, id);
+      const quiet = await heard('unplug');
+      if (!unplugged.ok) return outcome(unplugged);
+      if (!quiet.ok) return outcome(quiet);
+    }
+    if (!expected.has && done.ok) return outcome(fail('device-bench-failed', done.value), done.value);
+    return outcome(done);
   } finally {
     if (device?.ok) await (transport === 'vfio-user plain' ? device.value.kill() : device.value.end());
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Sets `d` to the virtio device of a type. */
+const findDevice = (type: VirtioTypeName) =>
+  `for d in /sys/bus/virtio/devices/*; do
+  [ "$(cat $d/device)" = 0x${VIRTIO_TYPES[type].toString(16).padStart(4, '0')} ] && break
+done`;
+
+/** What lspci says of the function that carries the device of a type. Codes: the guest's, `device-bench-failed`. */
+async function listFunction(bench: Bench, type: VirtioTypeName): Promise<Result<PciListing>> {
+  const listed = await bench.shell(
+    `${findDevice(type)}
+lspci -D -vvv -xxxx -s $(basename $(dirname $(readlink -f $d))) 2>&1`,
+    120,
+  );
+  return listed.ok ? ok(readPciListing(listed.value)) : listed;
+}
+
+/** The driver lets the device go, and takes it again. Codes: the guest's, `device-bench-failed`. */
+function rebind(bench: Bench, type: VirtioTypeName): Promise<Result<string>> {
+  return bench.shell(
+    `${findDevice(type)}
+driver=$(readlink -f $d/driver)
+name=$(basename $d)
+echo $name >$driver/unbind
+[ ! -e $d/driver ]
+echo $name >$driver/bind
+[ -e $d/driver ]`,
+    120,
+  );
 }
 
 async function plug(
@@ -199,13 +277,6 @@ async function shell(guest: Guest, script: string, seconds = 60): Promise<Result
   const { status, stdout, stderr } = answer.value;
   if (status === 0) return ok(stdout);
   return fail('device-bench-failed', `status ${status} of:\n${script}\n${stdout}\n${stderr}`);
-}
-
-/** Lines of the kernel's log at warning or worse. */
-async function kernelWarnings(guest: Guest): Promise<readonly string[]> {
-  const log = await guest.run('dmesg -r', 20);
-  if (!log.ok) return [];
-  return log.value.stdout.split('\n').filter((line) => Number(/^<([0-9]+)>/.exec(line)?.[1] ?? 7) % 8 <= 4);
 }
 
 /** One word to a control socket, one line back. */

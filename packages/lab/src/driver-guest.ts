@@ -3,8 +3,8 @@
  * busybox, the drivers, and a few of Debian's programs. Its memory is a sealed memfd, so that vhost-user and vfio-user
  * servers can map it.
  */
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { ok, type Result } from '@airlock/core/result.ts';
 import { type Accelerator, chooseAccelerator } from './accelerator.ts';
 import {
@@ -25,7 +25,7 @@ import type { Part } from './qemu.ts';
 import { rootDisk } from './root-disk.ts';
 
 /** Raised when what the initramfs holds changes in a way that no text of the key shows. */
-const LAYOUT = 'driver guest 2';
+const LAYOUT = 'driver guest 3';
 
 /** Every VIRTIO driver that Debian's kernels have, and what makes their devices usable. `?`: not in every kernel. */
 const DRIVER_MODULES = [
@@ -37,8 +37,11 @@ const DRIVER_MODULES = [
   ...['virtio_snd?', 'virtio_iommu?', 'virtio_vdpa?', 'vduse?', 'vdpa?', 'crc32c_generic?', 'crc32c_intel?'],
 ];
 
-/** Of the cache's trees: a real mkfs, and a client of AF_VSOCK. */
-const DRIVER_PROGRAMS = ['mkfs.ext4', 'e2fsck', 'socat'];
+/** Of the cache's trees: a real mkfs, a client of AF_VSOCK, and the program that people read a PCI function with. */
+const DRIVER_PROGRAMS = ['mkfs.ext4', 'e2fsck', 'socat', 'lspci'];
+
+/** lspci's names of vendors and classes, below the tree of the peers and of the guest. */
+const PCI_IDS = 'usr/share/misc/pci.ids';
 
 const DRIVER_INIT = `#!/bin/busybox sh
 export PATH=/bin:/sbin HOME=/root
@@ -81,7 +84,7 @@ export async function prepareDriverGuest(
 ): Promise<Result<DriverImages>> {
   const cache = await openCache(say);
   if (!cache.ok) return cache;
-  const peers = await openPeers(cache.value, say);
+  const peers = await openPeers(say);
   if (!peers.ok) return peers;
   const kernel = await openKernel(cache.value, series, say);
   if (!kernel.ok) return kernel;
@@ -110,6 +113,8 @@ async function driverInitramfs(cache: Cache, kernel: Kernel): Promise<Result<str
         const copied = await copyProgram(cache, program, tree);
         if (!copied.ok) return copied;
       }
+      mkdirSync(dirname(join(tree, PCI_IDS)), { recursive: true });
+      copyFileSync(join(cache.peers, PCI_IDS), join(tree, PCI_IDS));
       mkdirSync(join(tree, 'etc/lab'), { recursive: true });
       writeFileSync(join(tree, 'etc/lab/channel'), CHANNEL_SCRIPT, { mode: 0o755 });
       writeFileSync(join(tree, 'etc/lab/on-uevent'), ON_UEVENT, { mode: 0o755 });

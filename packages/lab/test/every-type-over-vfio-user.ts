@@ -20,7 +20,7 @@ export function everyTypeOverVfioUser(series: KernelSeries): void {
     t.after(() => guest.value.end());
     for (const [index, one] of DEVICE_CASES.entries()) {
       await t.test(one.type, async (each) => {
-        const outcome = await runCase(guest.value, series, 'vfio-user', one, index);
+        const outcome = await runCase(guest.value, images.value.kernel, 'vfio-user', one, index);
         if (outcome.excused !== null) {
           // Not silence: that nothing was bound was looked at.
           assert.equal(outcome.driver, null);

@@ -36,6 +36,10 @@ export function bothFeatures(a: Features, b: Features): Features {
   return [(a[0] & b[0]) >>> 0, (a[1] & b[1]) >>> 0, (a[2] & b[2]) >>> 0, (a[3] & b[3]) >>> 0];
 }
 
+export function joinFeatures(a: Features, b: Features): Features {
+  return [(a[0] | b[0]) >>> 0, (a[1] | b[1]) >>> 0, (a[2] | b[2]) >>> 0, (a[3] | b[3]) >>> 0];
+}
+
 /** The bits of `a` that are not in `b`. */
 export function withoutFeatures(a: Features, b: Features): Features {
   return [(a[0] & ~b[0]) >>> 0, (a[1] & ~b[1]) >>> 0, (a[2] & ~b[2]) >>> 0, (a[3] & ~b[3]) >>> 0];
@@ -81,6 +85,17 @@ const REQUIRES: Readonly<Record<string, Readonly<Record<number, readonly (readon
   can: { 2: [[0]] },
 };
 
+/** What a driver of a type must accept, where it is offered: one of each inner list (§5.16.6.4, §5.20.3.1). */
+const MANDATORY: Readonly<Record<string, readonly (readonly number[])[]>> = { i2c: [[0]], can: [[0, 1]] };
+
+/** The lists of a type's mandatory bits, those that are offered of each, of which `features` has none. */
+function unmetMandatory(type: string, offered: Features, features: Features): readonly (readonly number[])[] {
+  return (MANDATORY[type] ?? [])
+    .filter((bits) => !bits.some((bit) => hasFeature(features, bit)))
+    .map((bits) => bits.filter((bit) => hasFeature(offered, bit)))
+    .filter((bits) => bits.length > 0);
+}
+
 /** The first bit of `features` whose requirement is not met, as a problem; null when all are. Code: `feature-dependency`. */
 export function unmetRequirement(type: string, features: Features): { bit: number; needs: readonly number[] } | null {
   for (const table of [REQUIRES['transport'], REQUIRES[type]]) {
@@ -95,7 +110,8 @@ export function unmetRequirement(type: string, features: Features): { bit: numbe
 
 /**
  * Driver side: what to accept of what is offered. `before` is what the same device offered when it was looked at first.
- * Wanted features whose own requirements were not offered are left out, not taken half.
+ * Wanted features whose own requirements were not offered are left out, not taken half; those that a driver of the type
+ * must accept are taken in any case.
  * Codes: `feature-downgraded`, `feature-required`, `feature-dependency`.
  */
 export function chooseFeatures(
@@ -109,12 +125,8 @@ export function chooseFeatures(
   if (lost.length > 0) return fail('feature-downgraded', `offered before, not now: ${name(type, lost)}`);
   const missing = featureBits(withoutFeatures(required, offered));
   if (missing.length > 0) return fail('feature-required', `not offered: ${name(type, missing)}`);
-  let chosen = bothFeatures(offered, [
-    (wanted[0] | required[0]) >>> 0,
-    (wanted[1] | required[1]) >>> 0,
-    (wanted[2] | required[2]) >>> 0,
-    (wanted[3] | required[3]) >>> 0,
-  ]);
+  let chosen = bothFeatures(offered, joinFeatures(wanted, required));
+  chosen = joinFeatures(chosen, featureSet(unmetMandatory(type, offered, chosen).flat()));
   // Each round takes out one bit, so there are at most as many rounds as bits.
   for (;;) {
     const unmet = unmetRequirement(type, chosen);
@@ -140,6 +152,8 @@ export function acceptFeatures(
   if (extra.length > 0) return fail('feature-not-offered', `accepted but not offered: ${name(type, extra)}`);
   const missing = featureBits(withoutFeatures(required, accepted));
   if (missing.length > 0) return fail('feature-required', `not accepted: ${name(type, missing)}`);
+  const [must] = unmetMandatory(type, offered, accepted);
+  if (must !== undefined) return fail('feature-required', `not accepted: ${name(type, must)}`);
   const unmet = unmetRequirement(type, accepted);
   if (unmet === null) return ok(accepted);
   return fail('feature-dependency', `${name(type, [unmet.bit])} needs ${name(type, unmet.needs)}`);

@@ -69,12 +69,22 @@ test('§2.2.2: a driver that accepts what was not offered, or not what is requir
   assert.deepEqual(must(acceptFeatures('block', offered, offered, set('VERSION_1'))), offered);
 });
 
+test('§5.16.6.4, §5.20.3.1: what a driver of the type must take is taken, and a driver without it refused', () => {
+  const i2c = set('VERSION_1', 'I2C_F_ZERO_LENGTH_REQUEST');
+  assert.equal(code(acceptFeatures('i2c', i2c, set('VERSION_1'))), 'feature-required');
+  assert.deepEqual(must(acceptFeatures('i2c', i2c, i2c)), i2c);
+  assert.deepEqual(must(chooseFeatures('i2c', i2c, set('VERSION_1'), NO_FEATURES)), i2c);
+  const can = set('VERSION_1', 'CAN_F_CAN_CLASSIC', 'CAN_F_CAN_FD');
+  assert.equal(code(acceptFeatures('can', can, set('VERSION_1'))), 'feature-required');
+  for (const one of ['CAN_F_CAN_CLASSIC', 'CAN_F_CAN_FD']) assert.ok(acceptFeatures('can', can, set(one)).ok);
+});
+
 test('what is chosen was offered, holds all that is required, and needs nothing that it does not have', () => {
   const word = fc.integer({ min: 0, max: 0xffffffff });
   const any = fc.tuple(word, word, word, word);
   fc.assert(
     fc.property(
-      fc.constantFrom('net', 'gpu', 'block', 'crypto', 'nothing'),
+      fc.constantFrom('net', 'gpu', 'block', 'crypto', 'i2c', 'can', 'nothing'),
       any,
       any,
       any,

@@ -1,4 +1,7 @@
-/** A CAN controller on a bus of its own: every frame that is sent is heard again, and others come by a control word. VIRTIO 1.4 §5.20. */
+/**
+ * A CAN controller on a bus where another node repeats every frame, and speaks by a control word. VIRTIO 1.4 §5.20. A
+ * frame is on the bus before its request is given back, which is what VIRTIO_CAN_F_LATE_TX_ACK promises.
+ */
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { can } from '@airlock/virtio/device/can.ts';
 import { hasFeature } from '@airlock/virtio/features.ts';
@@ -7,6 +10,8 @@ import type { DeviceModel, ModelLink } from '../model/model.ts';
 const F_CLASSIC = 0;
 const F_FD = 1;
 const F_RTR = 2;
+const F_LATE_TX_ACK = 3;
+/** §5.20.5.1 to §5.20.5.3: types of message, flags, and the bytes before the data. */
 const TX = 0x0001;
 const RX = 0x0101;
 const START = 0x0201;
@@ -29,7 +34,7 @@ export function canModel(): DeviceModel {
   let running = false;
   const counts = { sent: 0, heard: 0, lost: 0, refused: 0 };
 
-  /** Is it a frame that the bus can carry? */
+  /** Is it a frame that the bus can carry (§5.20.5.2)? */
   function carries(request: Uint8Array, whole: boolean): boolean {
     if (!whole || request.length < HEADER || link === null) return false;
     const view = new DataView(request.buffer, request.byteOffset, request.byteLength);
@@ -38,7 +43,11 @@ export function canModel(): DeviceModel {
     if ((flags & ~(EXTENDED | FD | RTR)) !== 0 || id > (has(EXTENDED) ? 0x1fff_ffff : 0x7ff)) return false;
     if (has(FD) && (has(RTR) || !hasFeature(link.features, F_FD))) return false;
     if (!has(FD) && !hasFeature(link.features, F_CLASSIC)) return false;
-    if (has(RTR)) return hasFeature(link.features, F_RTR) && request.length === HEADER;
+    // A frame that asks for data has a length and no data of its own; Linux sends as many bytes all the same.
+    if (has(RTR)) {
+      const sized = request.length === HEADER || request.length === HEADER + length;
+      return hasFeature(link.features, F_RTR) && length <= CLASSIC_BYTES && sized;
+    }
     const fits = length <= CLASSIC_BYTES || (has(FD) && FD_LENGTHS.includes(length));
     return fits && request.length === HEADER + length;
   }
@@ -50,7 +59,7 @@ export function canModel(): DeviceModel {
   }
   return {
     type: can,
-    bits: [F_CLASSIC, F_FD, F_RTR],
+    bits: [F_CLASSIC, F_FD, F_RTR, F_LATE_TX_ACK],
     queues: [
       {
         ...{ kind: 'requests', requestLimit: HEADER + FD_BYTES, replyLimit: 1 },

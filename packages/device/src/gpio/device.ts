@@ -2,7 +2,7 @@
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { encodeConfig } from '@airlock/virtio/config/space.ts';
 import { gpio } from '@airlock/virtio/device/gpio.ts';
-import { NO_FEATURES } from '@airlock/virtio/features.ts';
+import { hasFeature, NO_FEATURES } from '@airlock/virtio/features.ts';
 import { type DeviceModel, LATER, type ModelLink } from '../model/model.ts';
 
 const F_IRQ = 0;
@@ -29,13 +29,18 @@ const EVENTS = 1;
 
 interface Line {
   direction: number;
-  value: number;
+  /** What the outside holds it at while it is no output. */
+  outside: number;
+  /** What the driver holds it at while it is an output; may be said before it is one. */
+  output: number;
   irq: number;
-  /** An interrupt that nobody waited for yet. */
+  /** An edge that nobody waited for yet; a level is not kept, it is there or not (§5.18.6.9). */
   latched: boolean;
   /** The driver's buffer for the next interrupt. */
   token: number | null;
 }
+
+const levelOf = (line: Line) => (line.direction === OUT ? line.output : line.outside);
 
 /** `names`: one a line, plain ASCII; empty ones have none. */
 export function gpioModel(names: readonly string[]): DeviceModel {
@@ -43,7 +48,7 @@ export function gpioModel(names: readonly string[]): DeviceModel {
   const named = names.some((name) => name !== '') ? block : new Uint8Array(0);
   const encoded = encodeConfig(gpio, NO_FEATURES, { ngpio: names.length, gpio_names_size: named.length });
   const config = encoded.ok ? encoded.value : new Uint8Array(8);
-  const fresh = (): Line => ({ direction: NONE, value: 0, irq: 0, latched: false, token: null });
+  const fresh = (): Line => ({ direction: NONE, outside: 0, output: 0, irq: 0, latched: false, token: null });
   const lines = names.map(fresh);
   let link: ModelLink | null = null;
   const counts = { requests: 0, refused: 0, interrupts: 0 };
@@ -64,30 +69,39 @@ export function gpioModel(names: readonly string[]): DeviceModel {
         reply[1] = line.direction;
         return OK;
       case SET_DIRECTION:
-        if (value > IN || line.irq !== 0) return ERR;
-        line.direction = value;
-        return OK;
+        return setDirection(line, value);
       case GET_VALUE:
-        reply[1] = line.value;
+        reply[1] = levelOf(line);
         return line.direction === NONE ? ERR : OK;
       case SET_VALUE:
         if (value > 1) return ERR;
-        // §5.18.6.1.4: before the direction is set, too, for the moment when it is.
-        if (line.direction !== IN) line.value = value;
-        return line.direction === IN ? ERR : OK;
+        // §5.18.6.5: also of a line that is an input still, for the moment when it is one no more.
+        line.output = value;
+        return OK;
       case SET_IRQ_TYPE:
         return setInterrupt(line, value);
       default:
         return ERR;
     }
   }
+  function setDirection(line: Line, direction: number): number {
+    if (direction > IN || (line.irq !== 0 && direction === OUT)) return ERR;
+    line.direction = direction;
+    // §5.18.6.9: of a line that is let go nothing is kept.
+    if (direction === NONE) {
+      finish(line, IRQ_INVALID);
+      Object.assign(line, fresh(), { outside: line.outside });
+    }
+    return OK;
+  }
   function setInterrupt(line: Line, type: number): number {
+    if (link === null || !hasFeature(link.features, F_IRQ)) return ERR;
     if (![0, RISING, FALLING, RISING | FALLING, HIGH, LOW].includes(type)) return ERR;
     if (type !== 0 && line.direction !== IN) return ERR;
     line.irq = type;
     line.latched = false;
     if (type === 0) finish(line, IRQ_INVALID);
-    else if ((type & (HIGH | LOW)) !== 0) raise(line, line.value, line.value);
+    else if ((type & (HIGH | LOW)) !== 0) raise(line, line.outside, line.outside);
     return OK;
   }
   function finish(line: Line, status: number): void {
@@ -101,7 +115,7 @@ export function gpioModel(names: readonly string[]): DeviceModel {
     const level = (line.irq & (now === 1 ? HIGH : LOW)) !== 0;
     if (!edge && !level) return;
     if (line.token === null) {
-      line.latched = true;
+      line.latched ||= edge;
       return;
     }
     line.latched = false;
@@ -127,17 +141,17 @@ export function gpioModel(names: readonly string[]): DeviceModel {
         },
       },
       {
-        ...{ kind: 'requests', feature: F_IRQ, requestLimit: 2, replyLimit: 1, laterLimit: 64 },
+        ...{ kind: 'requests', feature: F_IRQ, requestLimit: 2, replyLimit: 1, laterLimit: names.length },
         answer(request, reply, { token }) {
           if (reply.length < 1) return 0;
           const line = request.length < 2 ? undefined : lines[(request[0] ?? 0) | ((request[1] ?? 0) << 8)];
-          // One buffer a line, and only while its interrupt is on (§5.18.6.2).
+          // One buffer a line, and only while its interrupt is on (§5.18.7.2).
           if (line === undefined || line.irq === 0 || line.token !== null) {
             counts.refused++;
             reply[0] = IRQ_INVALID;
             return 1;
           }
-          const level = (line.irq & (line.value === 1 ? HIGH : LOW)) !== 0;
+          const level = (line.irq & (line.outside === 1 ? HIGH : LOW)) !== 0;
           if (line.latched || level) {
             line.latched = false;
             counts.interrupts++;
@@ -155,7 +169,7 @@ export function gpioModel(names: readonly string[]): DeviceModel {
     },
     end() {
       link = null;
-      for (const line of lines) Object.assign(line, fresh(), { value: line.value });
+      for (const line of lines) Object.assign(line, fresh(), { outside: line.outside });
     },
     commands: {
       set(argument): Result<unknown> {
@@ -163,12 +177,15 @@ export function gpioModel(names: readonly string[]): DeviceModel {
         const line = number === '' ? undefined : lines[Number(number)];
         if (line === undefined) return fail('device-control-invalid', `set LINE 0|1: lines 0 to ${lines.length - 1}`);
         if (line.direction === OUT) return fail('device-control-invalid', 'that line is an output');
-        const before = line.value;
-        line.value = Number(value);
-        raise(line, before, line.value);
+        const before = line.outside;
+        line.outside = Number(value);
+        raise(line, before, line.outside);
         return ok(null);
       },
     },
-    facts: () => ({ ...counts, lines: lines.map(({ direction, value, irq }) => ({ direction, value, irq })) }),
+    facts: () => ({
+      ...counts,
+      lines: lines.map((line) => ({ direction: line.direction, value: levelOf(line), irq: line.irq })),
+    }),
   };
 }

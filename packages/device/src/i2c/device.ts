@@ -1,4 +1,7 @@
-/** An I2C bus with one EEPROM of 256 bytes on it (24C02). VIRTIO 1.4 §5.16. */
+/**
+ * An I2C bus with one EEPROM of 256 bytes on it (24C02). VIRTIO 1.4 §5.16. A driver that does not take
+ * VIRTIO_I2C_F_ZERO_LENGTH_REQUEST is refused when features are agreed on (§5.16.6.4).
+ */
 import { i2c } from '@airlock/virtio/device/i2c.ts';
 import type { DeviceModel } from '../model/model.ts';
 
@@ -22,7 +25,8 @@ export function i2cModel(): DeviceModel {
 
   function transfer(request: Uint8Array, into: Uint8Array, whole: boolean): number {
     const view = new DataView(request.buffer, request.byteOffset, request.byteLength);
-    const address = view.getUint16(0, true) >> 1;
+    // Seven bits, from bit 1 on; bit 0 and those above are zero (§5.16.6.1).
+    const address = view.getUint16(0, true) / 2;
     const reads = (view.getUint32(4, true) & READ) !== 0;
     const out = request.subarray(HEADER);
     if (!whole || address !== EEPROM_ADDRESS || (reads ? out.length > 0 : into.length > 0)) return ERR;

@@ -4,7 +4,14 @@
  */
 import type { Problem } from '@airlock/core/result.ts';
 import type { Poller } from '@airlock/transport/reactor.ts';
-import { acceptFeatures, type Features, featureSet, hasFeature, NO_FEATURES } from '@airlock/virtio/features.ts';
+import {
+  acceptFeatures,
+  type Features,
+  featureSet,
+  hasFeature,
+  joinFeatures,
+  NO_FEATURES,
+} from '@airlock/virtio/features.ts';
 import type { AddressSpace } from '@airlock/virtio/memory/space.ts';
 import { createDeviceQueue, ringFeatures } from '@airlock/virtio/ring/create.ts';
 import { findRing } from '@airlock/virtio/ring/layout.ts';
@@ -278,8 +285,4 @@ export class DeviceSide implements DeviceLink, Poller {
 
 function freshQueue(most: number): QueueSetup {
   return { most, size: most, descriptors: 0, driver: 0, device: 0, enabled: false };
-}
-
-function joinFeatures(a: Features, b: Features): Features {
-  return [(a[0] | b[0]) >>> 0, (a[1] | b[1]) >>> 0, (a[2] | b[2]) >>> 0, (a[3] | b[3]) >>> 0];
 }

@@ -1,4 +1,7 @@
-/** Replay-protected memory: a key that is set once, a counter that only grows, writes that prove both. VIRTIO 1.4 §5.12. */
+/**
+ * Replay-protected memory: a key that is set once, a counter that only grows, writes that prove both. VIRTIO 1.4 §5.12.
+ * Key, counter and data outlive every reset, and end with the device's process.
+ */
 import { rpmb } from '@airlock/virtio/device/rpmb.ts';
 import type { DeviceModel } from '../model/model.ts';
 
@@ -28,6 +31,7 @@ const GENERAL = 1;
 const AUTHENTICATION = 2;
 const COUNTER = 3;
 const ADDRESS = 4;
+const WRITE_FAILURE = 5;
 const NO_KEY = 7;
 const EXPIRED = 0x80;
 
@@ -66,16 +70,19 @@ export function rpmbModel(hmac: HmacSha256): DeviceModel {
     }
     return hmac(key, parts);
   }
-  function program(frame: Uint8Array): number {
-    if (key !== null) return GENERAL;
+  /** §5.12.6.1.1. */
+  function program(frame: Uint8Array, view: DataView): number {
+    if (frame.length !== FRAME || view.getUint16(COUNT_AT) !== 1) return GENERAL;
+    if (key !== null) return WRITE_FAILURE;
     key = frame.slice(MAC_AT, MAC_AT + MAC_SIZE);
     return OK;
   }
+  /** §5.12.6.1.3, in its order. */
   function write(frames: Uint8Array, view: DataView): number {
     const [address, count] = [view.getUint16(ADDRESS_AT), view.getUint16(COUNT_AT)];
     if (key === null) return NO_KEY;
-    if (counter === 0xffff_ffff) return EXPIRED;
     if (count < 1 || count > COUNT_LIMIT || frames.length !== count * FRAME) return GENERAL;
+    if (counter === 0xffff_ffff) return EXPIRED;
     if (address + count > BLOCKS) return ADDRESS;
     if (!authentic(frames)) return AUTHENTICATION;
     if (view.getUint32(COUNTER_AT) !== counter) return COUNTER;
@@ -87,6 +94,12 @@ export function rpmbModel(hmac: HmacSha256): DeviceModel {
     counts.writes++;
     return OK;
   }
+  /** §5.12.6.1.2. */
+  function readCounter(view: DataView): number {
+    if (key === null) return NO_KEY;
+    return view.getUint16(COUNT_AT) === 1 ? OK : GENERAL;
+  }
+  /** §5.12.6.1.4. */
   function read(view: DataView, frames: number): Answer {
     const [address, count] = [view.getUint16(ADDRESS_AT), view.getUint16(COUNT_AT)];
     if (key === null) return { result: NO_KEY };
@@ -110,9 +123,14 @@ export function rpmbModel(hmac: HmacSha256): DeviceModel {
       view.setUint16(RESULT_AT, answer.result);
       view.setUint16(TYPE_AT, type << 8);
     }
-    const made = type === PROGRAM_KEY ? null : code(frames);
+    const made = code(frames);
     if (made !== null) frames.set(made, frames.length - FRAME + MAC_AT);
     return frames.length;
+  }
+  /** The result of the last programming or write; `count` is that of the request for it (§5.12.6.1.5). */
+  function showResult(reply: Uint8Array, count: number): number {
+    const result = count === 1 ? last.result : GENERAL;
+    return respond(reply.subarray(0, FRAME), last.type, NO_NONCE, last.address, { result });
   }
   function answer(request: Uint8Array, reply: Uint8Array, size: number): number {
     counts.requests++;
@@ -127,18 +145,20 @@ export function rpmbModel(hmac: HmacSha256): DeviceModel {
     const nonce = request.subarray(NONCE_AT, NONCE_AT + 16);
     const address = view.getUint16(ADDRESS_AT);
     if (type === PROGRAM_KEY || type === WRITE) {
-      // §5.12.6.1: a request for the result may stand behind the frames.
-      const tail = request.length >= 2 * FRAME && view.getUint16(request.length - FRAME + TYPE_AT) === RESULT_READ;
-      const frames = tail ? request.subarray(0, -FRAME) : request;
-      const result = type === WRITE ? write(frames, view) : frames.length === FRAME ? program(frames) : GENERAL;
+      // §5.12.6: a request for the result may stand behind the frames; without one there is no answer.
+      const tail = request.length - FRAME;
+      const asked = tail >= FRAME && view.getUint16(tail + TYPE_AT) === RESULT_READ;
+      const frames = asked ? request.subarray(0, tail) : request;
+      const result = type === WRITE ? write(frames, view) : program(frames, view);
       last = { type, result, address };
       if (result !== OK) counts.refused++;
-      return room < FRAME ? 0 : respond(reply.subarray(0, FRAME), type, NO_NONCE, address, { result });
+      if (!asked || room < FRAME) return 0;
+      return showResult(reply, view.getUint16(tail + COUNT_AT));
     }
     if (room < FRAME) return 0;
     const out = reply.subarray(0, room);
-    if (type === RESULT_READ) return respond(out, last.type, NO_NONCE, last.address, { result: last.result });
-    if (type === GET_COUNTER) return respond(out, type, nonce, 0, { result: key === null ? NO_KEY : OK });
+    if (type === RESULT_READ) return showResult(out, view.getUint16(COUNT_AT));
+    if (type === GET_COUNTER) return respond(out, type, nonce, 0, { result: readCounter(view) });
     const outcome = type === READ ? read(view, room / FRAME) : { result: GENERAL };
     if (outcome.result !== OK) counts.refused++;
     return respond(out, type & 0xff, nonce, address, outcome);

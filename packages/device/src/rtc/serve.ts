@@ -12,7 +12,8 @@ export const served = servedModel({
       make: () =>
         ok(
           rtcModel({
-            utc: () => BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000)) * 1000n,
+            // Not performance.now, which never hears that this machine's clock was set. In steps of a millisecond.
+            utc: () => BigInt(Date.now()) * 1_000_000n,
             monotonic: () => process.hrtime.bigint(),
           }),
         ),

@@ -14,6 +14,9 @@ const HEADER = 4;
 const MESSAGE_LIMIT = 128;
 const NAME = 16;
 const FASTEST = 1_000_000_000;
+/** Flags of setting a rate: later, by a message of its own unless that is not wanted (DEN0056 §4.6). */
+const ASYNCHRONOUS = 1;
+const NO_DELAYED_RESPONSE = 2;
 
 /** What a message's parameters give: a status, and words behind it. */
 interface Answer {
@@ -60,7 +63,9 @@ export function scmiModel(): DeviceModel {
           : first === 0
             ? good([(1 << 12) | 3, 1, 0, FASTEST, 0, 1, 0])
             : bad(INVALID_PARAMETERS),
-      5: (_flags = 0, id = -1, low = 0, high = 0) => {
+      5: (flags = 0, id = -1, low = 0, high = 0) => {
+        // VIRTIO 1.4 §5.17.6.1.1: without an eventq there are no delayed responses to ask for.
+        if ((flags & (ASYNCHRONOUS | NO_DELAYED_RESPONSE)) === ASYNCHRONOUS) return bad(NOT_SUPPORTED);
         if (id !== 0) return bad(NOT_FOUND);
         if (high !== 0 || low < 1 || low > FASTEST) return bad(INVALID_PARAMETERS);
         rate = low;

@@ -11,7 +11,7 @@ const DATA_LIMIT = 4096;
 const CHIPS = 2;
 const FREQUENCY_LIMIT = 50_000_000;
 const DELAY_LIMIT = 1_000_000;
-/** CPHA, CPOL, chip select high, LSB first, loop. */
+/** §5.21.6.1: CPHA, CPOL, chip select high, LSB first, loop. */
 const MODES = 0x1f;
 const WORDS = [8, 16, 32];
 
@@ -34,7 +34,7 @@ export function spiModel(): DeviceModel {
     if (chip >= CHIPS || !WORDS.includes(bits) || change > 1 || !single) return PARAMETER;
     if ((view.getUint32(8, true) & ~MODES) !== 0 || view.getUint32(12, true) > FREQUENCY_LIMIT) return PARAMETER;
     if (delays.some((delay) => delay > DELAY_LIMIT)) return PARAMETER;
-    // Both directions are as long as each other, or only one is there (§5.21.6.1).
+    // Both directions are as long as each other, or only one is there (§5.21.6.4).
     if (out.length > 0 && into.length > 0 && out.length !== into.length) return PARAMETER;
     const length = Math.max(out.length, into.length);
     if (length === 0 || length % (bits / 8) !== 0) return PARAMETER;
