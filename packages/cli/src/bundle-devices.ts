@@ -1,16 +1,20 @@
 /** Devices in a machine's evidence that speak SPDM: judged by the room of SPDM, joined by that of evidence. */
 import { hex } from '@airlock/core/bytes.ts';
 import { latin1 } from '@airlock/evidence/bytes.ts';
+import type { Appraisal } from '@airlock/evidence/check.ts';
 import type { DeviceFindings } from '@airlock/evidence/machine/appraise.ts';
 import type { BundleDevice } from '@airlock/evidence/machine/bundle.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
 import type { Certificate } from '@airlock/evidence/x509/certificate.ts';
 import type { RevocationList } from '@airlock/evidence/x509/crl.ts';
+import { functionLayout } from '@airlock/linux/function-layout.ts';
 import type { SpdmVersion } from '@airlock/spdm/algorithms.ts';
 import { appraiseDevice } from '@airlock/spdm/attest/appraise.ts';
+import { type AppraiseInterface, appraiseInterface } from '@airlock/spdm/attest/appraise-interface.ts';
 import { decodeEvidence } from '@airlock/spdm/attest/evidence.ts';
 import { readCertificateChain } from '@airlock/spdm/certificate-chain.ts';
 import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
+import type { InterfaceRecord } from '@airlock/spdm/tdisp/record.ts';
 
 export interface SpdmTrust {
   /** Of the devices’ makers. */
@@ -19,6 +23,20 @@ export interface SpdmTrust {
   readonly asOf: number;
   readonly leastVersion?: SpdmVersion;
   readonly allowed?: ReadonlySet<string>;
+}
+
+/** The record against the facts that it holds. */
+export function judgeInterface(
+  record: InterfaceRecord,
+  chain: Uint8Array,
+  given: Pick<AppraiseInterface, 'function' | 'compare' | 'allowed'>,
+): Appraisal {
+  const { facts } = record;
+  return appraiseInterface(record, {
+    ...given,
+    chainDigest: nodeSpdmCrypto().hash('sha384', chain),
+    layout: facts === null ? null : functionLayout(facts.config, facts.bars),
+  });
 }
 
 /** Null for a device of another kind, and for evidence that cannot be read. */

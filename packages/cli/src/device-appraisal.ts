@@ -5,7 +5,7 @@ import { nearest } from '@airlock/core/nearest.ts';
 import { fail, formatProblem, ok, type Result } from '@airlock/core/result.ts';
 import { fromHex } from '@airlock/evidence/bytes.ts';
 import { CHECKS, type CheckId } from '@airlock/evidence/catalogue.ts';
-import type { Check, Report } from '@airlock/evidence/check.ts';
+import type { Appraisal, Check, Report } from '@airlock/evidence/check.ts';
 import { type Corim, isCorim, readCorim } from '@airlock/evidence/corim/corim.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
 import { recognise } from '@airlock/evidence/recognise.ts';
@@ -24,6 +24,7 @@ import { corimReferences } from '@airlock/spdm/identity/corim-references.ts';
 import { type PciIdentity, parsePciName } from '@airlock/spdm/identity/pci-name.ts';
 import { type ReferenceSet, readReferences } from '@airlock/spdm/identity/references.ts';
 import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
+import { judgeInterface } from './bundle-devices.ts';
 import { type Context, EXIT, UsageError, type Values } from './verb.ts';
 
 export const APPRAISAL_OPTIONS = {
@@ -121,21 +122,44 @@ export async function appraisalInput(context: Context, values: Values): Promise<
 
 export interface DeviceVerdict {
   readonly appraisal: DeviceAppraisal;
+  /** Null where nothing was recorded of one. */
+  readonly interface: Appraisal | null;
   readonly report: Report;
 }
 
-/** Codes: those of `appraiseDevice`. */
-export function judge(evidence: DeviceEvidence, source: string, input: AppraiseDevice): Result<DeviceVerdict> {
+/**
+ * `address` is that of the function, null where nobody knows it. A rejected interface rejects all: nobody may then say
+ * that the device is attested. Codes: those of `appraiseDevice`.
+ */
+export function judge(
+  evidence: DeviceEvidence,
+  source: string,
+  input: AppraiseDevice,
+  address: string | null = null,
+): Result<DeviceVerdict> {
   const appraisal = appraiseDevice(evidence, input);
   if (!appraisal.ok) return appraisal;
-  const { kind, title, verdict, checks, claims } = appraisal.value;
+  const { kind, title, checks, claims } = appraisal.value;
+  const record = evidence.interface;
+  const one = { kind, title, verdict: appraisal.value.verdict, checks, claims, source: printable(source) };
+  const { allowed } = input;
+  const its =
+    record === undefined
+      ? null
+      : judgeInterface(record, evidence.chain, {
+          ...{ function: address, compare: false },
+          ...(allowed === undefined ? {} : { allowed }),
+        });
+  const verdict = its?.verdict === 'rejected' ? 'rejected' : appraisal.value.verdict;
+  const tier = verdict === 'accepted' ? appraisal.value.tier : 'claimed';
   return ok({
-    appraisal: appraisal.value,
+    appraisal: { ...appraisal.value, verdict, tier },
+    interface: its,
     report: {
       version: 1,
       verdict,
       asOf: timeText(input.asOf),
-      appraisals: [{ kind, title, verdict, checks, claims, source: printable(source) }],
+      appraisals: [one, ...(its === null ? [] : [{ ...its, source: printable(source) }])],
       files: [],
       problems: [],
     },
@@ -146,7 +170,7 @@ export function judge(evidence: DeviceEvidence, source: string, input: AppraiseD
 export function show(
   context: Context,
   values: Values,
-  { appraisal, report }: DeviceVerdict,
+  { appraisal, interface: its, report }: DeviceVerdict,
   input: AppraiseDevice,
   more: Readonly<Record<string, unknown>>,
 ): number {
@@ -156,13 +180,15 @@ export function show(
   } else {
     const verbose = values['verbose'] === true;
     context.stdout(reportText(report, { colour: context.terminal, columns: context.columns, verbose }));
-    context.stdout(`\n${tierText(appraisal, input)}\n`);
+    context.stdout(`\n${tierText(appraisal, input, its)}\n`);
     if (compared.length > 0) context.stdout(`${comparedText(appraisal, input, context.columns)}\n`);
   }
   return verdict === 'accepted' ? EXIT.fine : EXIT.findings;
 }
 
-function tierText({ tier, verdict }: DeviceAppraisal, { roots, nonce }: AppraiseDevice): string {
+function tierText({ tier, verdict }: DeviceAppraisal, { roots, nonce }: AppraiseDevice, its: Appraisal | null): string {
+  if (tier === 'attested' && its !== null)
+    return 'identity: attested: a root that you trust vouches for it, and it answered just this request.\n          Not bound, whatever the state of its interface: who asked made the session, and that may be\n          relayed. Only the platform’s TSM locks an interface for a VM: airlock verify MACHINE --tier bound.';
   if (tier === 'attested')
     return 'identity: attested: a root that you trust vouches for it, and it answered just this request.\n          Not bound: what answered may be elsewhere, so this opens no private memory.';
   const why =
@@ -170,7 +196,9 @@ function tierText({ tier, verdict }: DeviceAppraisal, { roots, nonce }: Appraise
       ? 'no root was given (--roots), so nobody vouches for it'
       : verdict === 'accepted' && nonce === null
         ? 'nobody knows when this was said: give the nonce (--nonce)'
-        : 'it was rejected';
+        : its?.verdict === 'rejected'
+          ? 'its interface was rejected'
+          : 'it was rejected';
   return `identity: claimed: ${why}.`;
 }
 
@@ -202,7 +230,7 @@ export function complain(context: Context, verb: string, result: Result<never>):
 
 /** Nobody could be asked; everything else is what the device did. */
 function isEnvironment(code: string): boolean {
-  return /^(link-refused|link-timeout|doe-absent|doe-unsupported|doe-busy|doe-gone|config-|file-|write-|sysfs-|bus-|inventory-)/.test(
+  return /^(tdisp-in-use|link-refused|link-timeout|doe-absent|doe-unsupported|doe-busy|doe-gone|config-|file-|write-|sysfs-|bus-|inventory-)/.test(
     code,
   );
 }

@@ -2,18 +2,21 @@
 import type { Device } from '@airlock/core/device.ts';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { findSpdmMailbox, openDoeMailboxes } from '@airlock/linux/doe-mailbox.ts';
-import { pciIdentity } from '@airlock/linux/function-layout.ts';
+import { pciIdentity, readFunctionFacts } from '@airlock/linux/function-layout.ts';
 import { openConfigSpace } from '@airlock/linux/node-config-space.ts';
 import { nodeFiles } from '@airlock/linux/node-files.ts';
 import { doeLink } from '@airlock/spdm/doe/link.ts';
 import type { Clock } from '@airlock/spdm/doe/mailbox.ts';
 import type { PciIdentity } from '@airlock/spdm/identity/pci-name.ts';
 import type { Link } from '@airlock/spdm/requester/procedure.ts';
+import type { FunctionFacts } from '@airlock/spdm/tdisp/record.ts';
 
 export interface FunctionLink {
   readonly link: Link;
   /** What the function says it is; null where its configuration space does not tell. */
   readonly function: PciIdentity | null;
+  /** What the machine shows of it, read anew at each call. */
+  readFacts(): Promise<Result<FunctionFacts>>;
   close(): void;
 }
 
@@ -23,7 +26,7 @@ const clock: Clock = {
 };
 
 /** Codes: `doe-*`, `config-*`, those of reading sysfs. */
-export async function openFunctionLink(root: string, { id, path }: Device): Promise<Result<FunctionLink>> {
+export async function openFunctionLink(root: string, { id, location, path }: Device): Promise<Result<FunctionLink>> {
   if (!id.startsWith('pci:')) return fail('doe-absent', `${id} is no PCI function, and only those have a DOE mailbox`);
   // Nothing is written through these: the mailbox's registers have a hand of their own.
   const files = nodeFiles({ root, writes: 'nothing' });
@@ -42,6 +45,7 @@ export async function openFunctionLink(root: string, { id, path }: Device): Prom
   return ok({
     link: doeLink(mailbox.value.mailbox, clock),
     function: pciIdentity(config.value) ?? null,
+    readFacts: () => readFunctionFacts(files, path, location),
     close: () => space.value.close(),
   });
 }

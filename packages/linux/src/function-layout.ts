@@ -3,6 +3,7 @@ import { asciiText, readLe } from '@airlock/core/bytes.ts';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import type { PciIdentity } from '@airlock/spdm/identity/pci-name.ts';
 import type { FunctionLayout, MemoryBar } from '@airlock/spdm/tdisp/check-report.ts';
+import type { FunctionFacts } from '@airlock/spdm/tdisp/record.ts';
 import type { Files } from './files.ts';
 import { deviceSerialNumber, readHeader, walkCapabilities, walkExtended } from './pci-config.ts';
 
@@ -11,6 +12,7 @@ const EXTENDED = { ats: 0x0f, pri: 0x13, tph: 0x17, pasid: 0x1b, lnr: 0x1c } as 
 /** IORESOURCE_MEM; I/O ports are no part of an interface. */
 const MEMORY = 0x200;
 const BARS = 6;
+const HEADER = 64;
 const LINE = /^0x([0-9a-f]{16}) 0x([0-9a-f]{16}) 0x([0-9a-f]{16})$/;
 
 /** Memory BARs out of the `resource` file. Codes: `attribute-malformed`. */
@@ -52,14 +54,37 @@ export function functionLayout(config: Uint8Array, bars: readonly MemoryBar[]): 
   };
 }
 
-/** Codes: those of `Files`, `attribute-malformed`. */
-export async function readFunctionLayout(files: Files, folder: string): Promise<Result<FunctionLayout>> {
-  const config = await files.readAt(`${folder}/config`, 0, 4096);
-  if (!config.ok) return config;
+/**
+ * What a record of an interface is compared with; `before` is the header of the same moment. `name` is the function's
+ * address, null for a folder of unknown origin. Codes: those of `Files`, `attribute-malformed`, `config-too-short`.
+ */
+export async function readFunctionFacts(
+  files: Files,
+  folder: string,
+  name: string | null,
+): Promise<Result<FunctionFacts>> {
+  const read = await files.readAt(`${folder}/config`, 0, 4096);
+  if (!read.ok) return read;
+  const config = read.value;
+  if (config.length < HEADER)
+    return fail('config-too-short', `${folder}/config shows ${config.length} bytes of a header of ${HEADER}`);
   const resource = await files.read(`${folder}/resource`, 4096);
   if (!resource.ok) return resource;
   const bars = parseMemoryBars(asciiText(resource.value));
-  return bars.ok ? ok(functionLayout(config.value, bars.value)) : bars;
+  if (!bars.ok) return bars;
+  const virtual = await isVirtual(files);
+  return ok({ function: name, virtual, before: config.slice(0, HEADER), config, bars: bars.value });
+}
+
+/**
+ * May a hypervisor stand between this kernel and the device? Only an x86 processor that tells its flags, none of which is
+ * `hypervisor`, is believed to be without one: who hides it makes comparisons stricter, not weaker.
+ */
+async function isVirtual(files: Files): Promise<boolean> {
+  const text = await files.readAt('/proc/cpuinfo', 0, 8192);
+  if (!text.ok) return true;
+  const flags = /^flags\s*:(.*)$/m.exec(asciiText(text.value))?.[1];
+  return flags === undefined || flags.split(' ').includes('hypervisor');
 }
 
 /** What a certificate can name of the function; `undefined` where nothing answers. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { fakeFiles } from '../src/fake-files.ts';
-import { functionLayout, parseMemoryBars, pciIdentity, readFunctionLayout } from '../src/function-layout.ts';
+import { functionLayout, parseMemoryBars, pciIdentity, readFunctionFacts } from '../src/function-layout.ts';
 
 const FOLDER = '/sys/devices/pci0000:00/0000:00:04.0';
 const line = (start: bigint, end: bigint, flags: number) =>
@@ -58,8 +58,10 @@ test('a function’s layout out of its files', async () => {
     [`${FOLDER}/config`]: config(),
     [`${FOLDER}/resource`]: [line(0xfe00_0000n, 0xfe00_3fffn, 0x40200), none, none, none, none, none].join('\n'),
   });
-  const layout = await readFunctionLayout(files, FOLDER);
-  assert.deepEqual(layout.ok && layout.value, {
+  const facts = await readFunctionFacts(files, FOLDER, '0000:01:00.0');
+  assert.ok(facts.ok);
+  assert.deepEqual([facts.value.function, facts.value.before.length], ['0000:01:00.0', 64]);
+  assert.deepEqual(functionLayout(facts.value.config, facts.value.bars), {
     bars: [{ index: 0, start: 0xfe00_0000n, size: 0x4000n }],
     msix: { control: 0x40, entries: 65, table: { bar: 4, offset: 0x2000 }, pba: { bar: 4, offset: 0x3000 } },
     lnrControl: 0,
@@ -68,7 +70,26 @@ test('a function’s layout out of its files', async () => {
     ats: true,
     pageRequests: false,
   });
-  assert.equal((await readFunctionLayout(fakeFiles(), FOLDER)).ok, false);
+  assert.equal((await readFunctionFacts(fakeFiles(), FOLDER, null)).ok, false);
+  files.tree.set(`${FOLDER}/config`, new Uint8Array(60));
+  const short = await readFunctionFacts(files, FOLDER, null);
+  assert.equal(!short.ok && short.error.code, 'config-too-short');
+});
+
+test('addresses are the device’s own only where the processor tells its flags and none of them is a hypervisor', async () => {
+  const told = async (cpuinfo: string | null) => {
+    const files = fakeFiles({
+      [`${FOLDER}/config`]: config(),
+      [`${FOLDER}/resource`]: [none, none, none, none, none, none].join('\n'),
+      ...(cpuinfo === null ? {} : { '/proc/cpuinfo': cpuinfo }),
+    });
+    const facts = await readFunctionFacts(files, FOLDER, null);
+    return facts.ok && facts.value.virtual;
+  };
+  assert.equal(await told('processor\t: 0\nflags\t\t: fpu vme hypervisor lahf_lm\n'), true);
+  assert.equal(await told('processor\t: 0\nflags\t\t: fpu vme lahf_lm\n'), false);
+  assert.equal(await told('processor\t: 0\nFeatures\t: fp asimd\n'), true);
+  assert.equal(await told(null), true);
 });
 
 test('any bytes give a layout', () => {

@@ -2,14 +2,16 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fail, formatProblem, ok, type Result } from '@airlock/core/result.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import { findDevice } from '@airlock/linux/find-device.ts';
+import { readFunctionFacts } from '@airlock/linux/function-layout.ts';
 import { readInventory } from '@airlock/linux/inventory.ts';
 import { nodeFiles } from '@airlock/linux/node-files.ts';
 import { type DeviceEvidence, encodeEvidence } from '@airlock/spdm/attest/evidence.ts';
 import { gatherEvidence } from '@airlock/spdm/attest/gather.ts';
+import { type AskInterface, gatherInterface, type InterfaceStep } from '@airlock/spdm/attest/gather-interface.ts';
 import { doeBinding } from '@airlock/spdm/doe/binding.ts';
 import type { PciIdentity } from '@airlock/spdm/identity/pci-name.ts';
 import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
@@ -18,6 +20,7 @@ import { drive, type Link } from '@airlock/spdm/requester/procedure.ts';
 import type { Binding } from '@airlock/spdm/secured/binding.ts';
 import { openSocketLink } from '@airlock/spdm/tcp/node-link.ts';
 import { SOCKET_FORMS, type SocketForm } from '@airlock/spdm/tcp/socket-form.ts';
+import { parseFunctionId } from '@airlock/spdm/tdisp/interface.ts';
 import { APPRAISAL_HELP, APPRAISAL_OPTIONS, appraisalInput, complain, judge, show } from '../device-appraisal.ts';
 import { openFunctionLink } from '../function-link.ts';
 import { type Context, UsageError, type Values, type Verb } from '../verb.ts';
@@ -25,7 +28,7 @@ import { type Context, UsageError, type Values, type Verb } from '../verb.ts';
 export const verb: Verb = {
   name: 'device attest',
   summary: 'ask a device who it is and what it runs (SPDM), and judge the answer',
-  usage: 'DEVICE|tcp://HOST:PORT --roots FILE [--reference FILE] [--save FILE] [--json]',
+  usage: 'DEVICE|tcp://HOST:PORT --roots FILE [--reference FILE] [--interface ID [--lock]] [--save FILE] [--json]',
   help: `
 DEVICE is an id as airlock list shows it, an address (00:04.0), a kernel name or an interface (nvme0n1): a PCI function
 with a DOE mailbox, which is asked through its configuration space, with or without a driver; needs root. tcp://HOST:PORT
@@ -37,12 +40,21 @@ is a responder on a socket.
   --raw               values of measurements in place of their digests, where the device can
   --function NAME     for a socket: the PCI function that the certificate should name (Vendor=…:Device=…:…)
   --save FILE         the evidence, so that another party can judge it: airlock device evidence verify FILE
+
+  --interface ID      also ask about this TDISP interface, in a session: own (the function's address), an address, or
+                      FUNCTION_ID (0xbeef); only looks at its state, and at its report where it is locked
+  --lock              lock the interface, compare its report with the function, and unlock it again: changes the device's
+                      state, and needs a function without a driver
+  --start             as --lock, and start the interface in between (TDISP RUN); it is stopped and unlocked all the same
+  --facts DIR         for a socket: a folder with the config and resource files of the function, to compare the report with
+
 ${APPRAISAL_HELP}
   --root DIR          a copy of a machine's /sys and /proc instead of this machine
 
 Exit codes: 0 accepted, 1 rejected, or the device did not keep to SPDM, 2 usage, 3 it could not be asked.
 
   airlock device attest nvme0n1 --roots maker.pem --reference firmware.yaml
+  airlock device attest 0000:3d:02.1 --roots maker.pem --interface own --lock
   airlock device attest tcp://127.0.0.1:2323 --transport emulator-doe --roots ca.cert.der --save evidence.json
 `,
   options: {
@@ -51,6 +63,10 @@ Exit codes: 0 accepted, 1 rejected, or the device did not keep to SPDM, 2 usage,
     slot: { type: 'string' },
     raw: { type: 'boolean' },
     save: { type: 'string' },
+    interface: { type: 'string' },
+    lock: { type: 'boolean' },
+    start: { type: 'boolean' },
+    facts: { type: 'string' },
     root: { type: 'string' },
   },
   run,
@@ -61,7 +77,17 @@ interface Reached {
   readonly binding: Binding;
   readonly link: Link;
   readonly function: PciIdentity | null;
+  /** The function's address, and what drives it; null for a socket. */
+  readonly address: string | null;
+  readonly driver: string | null;
+  readonly readFacts: AskInterface['readFacts'];
   close(): Promise<void>;
+}
+
+interface InterfaceWish {
+  /** `own`, or FUNCTION_ID. */
+  readonly id: number | 'own';
+  readonly step: InterfaceStep;
 }
 
 async function run(context: Context, values: Values, positionals: readonly string[]): Promise<number> {
@@ -69,11 +95,21 @@ async function run(context: Context, values: Values, positionals: readonly strin
   if (word === undefined) throw new UsageError('which device? airlock list shows them');
   if (more.length > 0) throw new UsageError('one device at a time');
   const slot = slotOf(values);
+  const wish = wishOf(values);
   const input = await appraisalInput(context, values);
   const nonce = input.nonce ?? new Uint8Array(randomBytes(32));
-  const reached = word.includes('://') ? await reachSocket(word, values) : await reachFunction(context, word, values);
+  const reached = word.includes('://')
+    ? await reachSocket(context, word, values)
+    : await reachFunction(context, word, values);
   if (!reached.ok) return complain(context, 'device attest', reached);
   const { name, binding, link } = reached.value;
+  const functionId = wish === null ? null : idOf(wish, reached.value);
+  if (wish !== null && wish.step !== 'look' && reached.value.driver !== null) {
+    await reached.value.close();
+    const driver = printable(reached.value.driver);
+    const message = `${name} is driven by ${driver}: a lock of its interface would break what the driver does`;
+    return complain(context, 'device attest', fail('tdisp-in-use', message, { hint: 'unbind the driver first' }));
+  }
   if (reached.value.function !== null && input.function !== null)
     throw new UsageError('--function is for sockets: of a PCI function it is known');
 
@@ -89,15 +125,24 @@ async function run(context: Context, values: Values, positionals: readonly strin
   const connection = new Connection({ crypto: nodeSpdmCrypto(), binding, trust: () => ok(null) });
   const began = performance.now();
   const asked = { device: name, nonce, raw: values['raw'] === true, ...(slot === undefined ? {} : { slot }) };
-  const evidence = await drive(gatherEvidence(connection, asked), counted);
+  const said = await drive(gatherEvidence(connection, asked), counted);
+  const record =
+    said.ok && wish !== null && functionId !== null
+      ? await gatherInterface({
+          ...{ connection, link: counted, slot: said.value.slot, functionId, step: wish.step },
+          chainDigest: nodeSpdmCrypto().hash('sha384', said.value.chain),
+          readFacts: reached.value.readFacts,
+        })
+      : null;
   const milliseconds = Math.round(performance.now() - began);
   await reached.value.close();
-  if (!evidence.ok) return complain(context, 'device attest', evidence);
+  if (!said.ok) return complain(context, 'device attest', said);
+  const evidence: DeviceEvidence = record === null ? said.value : { ...said.value, interface: record };
 
   const judged = { ...input, nonce, function: reached.value.function ?? input.function };
-  const verdict = judge(evidence.value, name, judged);
+  const verdict = judge(evidence, name, judged, reached.value.address);
   if (!verdict.ok) return complain(context, 'device attest', verdict);
-  const saved = await save(context, values, evidence.value);
+  const saved = await save(context, values, evidence);
   if (!saved.ok) return complain(context, 'device attest', saved);
   const code = show(context, values, verdict.value, judged, {
     device: name,
@@ -119,7 +164,30 @@ function slotOf(values: Values): number | undefined {
   return Number(text);
 }
 
-async function reachSocket(word: string, values: Values): Promise<Result<Reached>> {
+function wishOf(values: Values): InterfaceWish | null {
+  const text = values['interface'];
+  const step = values['start'] === true ? 'start' : values['lock'] === true ? 'lock' : 'look';
+  if (typeof text !== 'string') {
+    if (step !== 'look') throw new UsageError(`--${step}: which interface? --interface own, or its FUNCTION_ID`);
+    if (values['facts'] !== undefined)
+      throw new UsageError('--facts: is what the report of --interface is compared with');
+    return null;
+  }
+  const id = text === 'own' ? text : parseFunctionId(text);
+  if (id === undefined)
+    throw new UsageError(`--interface ${printable(text)}: own, an address (0000:3d:02.1) or a FUNCTION_ID (0xbeef)`);
+  return { id, step };
+}
+
+function idOf({ id }: InterfaceWish, { address }: Reached): number {
+  if (id !== 'own') return id;
+  if (address === null) throw new UsageError('--interface own: a socket has no address; give the FUNCTION_ID');
+  const own = parseFunctionId(address);
+  if (own === undefined) throw new UsageError(`--interface own: ${address} has no FUNCTION_ID; give one`);
+  return own;
+}
+
+async function reachSocket(context: Context, word: string, values: Values): Promise<Result<Reached>> {
   const match = /^tcp:\/\/(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})\/?$/.exec(word);
   const port = Number(match?.[2]);
   if (match === null || port < 1 || port > 65535)
@@ -128,6 +196,9 @@ async function reachSocket(word: string, values: Values): Promise<Result<Reached
   const known = SOCKET_FORMS.find((one): one is SocketForm => one === form);
   if (known === undefined)
     throw new UsageError(`--transport ${printable(String(form))}: one of ${SOCKET_FORMS.join(', ')}`);
+  const facts = typeof values['facts'] === 'string' ? resolve(context.cwd, values['facts']) : null;
+  if (facts !== null && !existsSync(join(facts, 'config')))
+    throw new UsageError(`--facts ${printable(facts)}: no folder with a config file`);
   const host = (match[1] ?? '').replace(/^\[|\]$/g, '');
   const link = await openSocketLink({ host, port, form: known });
   if (!link.ok) return link;
@@ -136,6 +207,9 @@ async function reachSocket(word: string, values: Values): Promise<Result<Reached
     binding: link.value.binding,
     link: link.value,
     function: null,
+    address: null,
+    driver: null,
+    readFacts: facts === null ? null : () => readFunctionFacts(nodeFiles({ root: facts, writes: 'nothing' }), '', null),
     close: () => link.value.close(),
   });
 }
@@ -144,6 +218,7 @@ async function reachFunction(context: Context, word: string, values: Values): Pr
   if (values['transport'] !== undefined) throw new UsageError('--transport is for sockets');
   if (values['function'] !== undefined)
     throw new UsageError('--function is for sockets: of a PCI function it is known');
+  if (values['facts'] !== undefined) throw new UsageError('--facts is for sockets: of a PCI function they are read');
   const root = typeof values['root'] === 'string' ? resolve(context.cwd, values['root']) : '/';
   if (!existsSync(root) || !statSync(root).isDirectory()) throw new UsageError(`no such folder: ${printable(root)}`);
   // Nothing is written through these: the mailbox's registers have a hand of their own.
@@ -154,12 +229,15 @@ async function reachFunction(context: Context, word: string, values: Values): Pr
   if (!found.ok) throw new UsageError(formatProblem(found.error));
   const opened = await openFunctionLink(root, found.value);
   if (!opened.ok) return opened;
-  const { link, close } = opened.value;
+  const { link, close, readFacts } = opened.value;
   return ok({
     name: found.value.id,
     binding: doeBinding,
     link,
     function: opened.value.function,
+    address: found.value.location,
+    driver: found.value.nodes.find(({ driver }) => driver !== null)?.driver ?? null,
+    readFacts,
     close: async () => close(),
   });
 }

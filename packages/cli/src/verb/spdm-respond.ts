@@ -7,7 +7,7 @@ import { recognise } from '@airlock/evidence/recognise.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import { answerDiscoveryObject } from '@airlock/spdm/doe/discovery.ts';
 import { nameOfCode } from '@airlock/spdm/messages/codes.ts';
-import { LIES } from '@airlock/spdm/profile/hostile.ts';
+import { IDENTITY_LIES, MESSAGE_LIES, TDISP_LIES } from '@airlock/spdm/profile/hostile.ts';
 import { makeProfileDevice, type ProfileDevice } from '@airlock/spdm/profile/node-device.ts';
 import { DEFAULT_PROFILE, type Profile, readProfile } from '@airlock/spdm/profile/profile.ts';
 import { type Relay, relayTo } from '@airlock/spdm/tcp/node-relay.ts';
@@ -37,9 +37,13 @@ Without a profile it is an honest device of a made-up maker, whose root certific
   chain: chain.pem                        # or a chain, root first, and its key
   key: key.pem
   measurements: [{ index: 1, type: immutable-rom, text: ROM 1.0 }, { index: 16, type: secure-version-number, hex: '07', raw: true }]
-  tdisp: [0xbeef]                         # functions that speak TDISP in a session; IDE_KM comes with them
-  hostile: stale-nonce                    # ${LIES.slice(0, 5).join(', ')},
-                                          # ${LIES.slice(5).join(', ')}
+  tdisp: [0xbeef]                         # functions that speak TDISP in a session; IDE_KM comes with them; or
+    # - { function: 0x20, msix: 65, ranges: [{ id: 0, page: 0xfe000, pages: 2 }, { id: 0, page: 0xfe002, pages: 1, is: [msix-table] }] }
+  hostile: stale-nonce                    # ${IDENTITY_LIES.join(', ')},
+                                          # ${MESSAGE_LIES.slice(0, 4).join(', ')},
+                                          # ${MESSAGE_LIES.slice(4).join(', ')},
+                                          # ${TDISP_LIES.slice(0, 3).join(', ')},
+                                          # ${TDISP_LIES.slice(3).join(', ')}
   relay: tcp://HOST:PORT                  # everything is answered by the responder there, in the same transport
 
 Exit codes: 0 told to end, 2 usage, 3 it could not begin.

@@ -7,6 +7,7 @@ import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { fromHex } from '@airlock/evidence/bytes.ts';
 import { isObject, type JsonObject, readJson } from '@airlock/evidence/json.ts';
 import { HASHES, type HashName, SPDM_VERSIONS, type SpdmVersion } from '../algorithms.ts';
+import { decodeRecord, encodeRecord, type InterfaceRecord } from '../tdisp/record.ts';
 
 export const EVIDENCE_FORMAT = 'airlock-device-evidence';
 
@@ -30,6 +31,8 @@ export interface DeviceEvidence {
   /** GET_VERSION to ALGORITHMS; signatures of 1.1 over measurements do not cover it. */
   readonly vca: readonly Uint8Array[];
   readonly statements: readonly SignedStatement[];
+  /** What was learnt of the TDISP interface: the word of whoever saved this, signed by nobody. */
+  readonly interface?: InterfaceRecord;
 }
 
 const STATEMENT_LIMIT = 8;
@@ -46,6 +49,7 @@ export function encodeEvidence(evidence: DeviceEvidence): string {
       messages: messages.map(hex),
       signature: hex(signature),
     })),
+    ...(evidence.interface === undefined ? {} : { interface: encodeRecord(evidence.interface) }),
   };
   return `${JSON.stringify(whole, null, 2)}\n`;
 }
@@ -57,7 +61,18 @@ export function decodeEvidence(text: string): Result<DeviceEvidence> {
   const refuse = (message: string): Result<never> => fail('device-evidence-invalid', message);
   const { value } = document.value;
   if (!isObject(value) || value['format'] !== EVIDENCE_FORMAT) return refuse(`no ${EVIDENCE_FORMAT}`);
-  const names = ['format', 'formatVersion', 'device', 'version', 'hash', 'slot', 'chain', 'vca', 'statements'];
+  const names = [
+    'format',
+    'formatVersion',
+    'device',
+    'version',
+    'hash',
+    'slot',
+    'chain',
+    'vca',
+    'statements',
+    'interface',
+  ];
   const wrong = unknown(value, names);
   if (wrong !== undefined) return refuse(`unknown member ${wrong}`);
   if (value['formatVersion'] !== 1) return refuse('formatVersion is not 1');
@@ -84,7 +99,10 @@ export function decodeEvidence(text: string): Result<DeviceEvidence> {
       return refuse('a statement');
     statements.push({ kind, messages: list, signature });
   }
-  return ok({ device, version, hash, slot, chain, vca, statements });
+  const whole = { device, version, hash, slot, chain, vca, statements };
+  if (value['interface'] === undefined) return ok(whole);
+  const record = decodeRecord(value['interface']);
+  return record.ok ? ok({ ...whole, interface: record.value }) : record;
 }
 
 function unknown(value: JsonObject, known: readonly string[]): string | undefined {

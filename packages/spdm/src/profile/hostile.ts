@@ -10,7 +10,7 @@ import { encodeError } from '../messages/error.ts';
 import { encodeVersion } from '../messages/version.ts';
 import type { Binding } from '../secured/binding.ts';
 
-/** Those that change the made-up device itself, and those that change what is said. */
+/** Those that change the made-up device itself, those that change what is said, and those of its TDISP interfaces. */
 export const IDENTITY_LIES = ['wrong-root', 'expired', 'revoked', 'other-device', 'wrong-measurement'] as const;
 export const MESSAGE_LIES = [
   'replayed-signature',
@@ -22,13 +22,26 @@ export const MESSAGE_LIES = [
   'endless-busy',
   'mute',
 ] as const;
-export const LIES = [...IDENTITY_LIES, ...MESSAGE_LIES] as const;
+export const TDISP_LIES = [
+  'tdisp-other-bars',
+  'tdisp-lock-flags',
+  'tdisp-error',
+  'tdisp-stale-nonce',
+  'tdisp-oversized-report',
+  'tdisp-version-downgrade',
+] as const;
+export const LIES = [...IDENTITY_LIES, ...MESSAGE_LIES, ...TDISP_LIES] as const;
 export type IdentityLie = (typeof IDENTITY_LIES)[number];
 export type MessageLie = (typeof MESSAGE_LIES)[number];
+export type TdispLie = (typeof TDISP_LIES)[number];
 export type Lie = (typeof LIES)[number];
 
 export function isMessageLie(lie: Lie): lie is MessageLie {
   return (MESSAGE_LIES as readonly string[]).includes(lie);
+}
+
+export function isTdispLie(lie: Lie): lie is TdispLie {
+  return (TDISP_LIES as readonly string[]).includes(lie);
 }
 
 export type Answer = (message: Uint8Array) => Result<Uint8Array> | Promise<Result<Uint8Array>>;

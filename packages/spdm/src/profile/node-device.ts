@@ -12,11 +12,11 @@ import { nodeSpdmCrypto, signingKey } from '../node-crypto.ts';
 import { Responder } from '../responder/responder.ts';
 import type { ResponderOptions, ResponderSlot } from '../responder/state.ts';
 import type { Binding } from '../secured/binding.ts';
-import type { InterfaceReport } from '../tdisp/report.ts';
 import { createTdispResponder } from '../tdisp/responder.ts';
-import { type Answer, createLiar, type IdentityLie, isMessageLie } from './hostile.ts';
+import { type Answer, createLiar, type IdentityLie, isMessageLie, isTdispLie } from './hostile.ts';
+import { createTdispLiar, reportOf } from './hostile-tdisp.ts';
 import { cmaNameExtension, issueCertificate, issueRevocationList, RESPONDER_EXTENSIONS, type Signer } from './issue.ts';
-import type { Profile } from './profile.ts';
+import type { Profile, ProfileInterface } from './profile.ts';
 
 export interface ProfileDevice {
   /** DER of the root that a verifier of this device would trust; for `wrong-root` it is not the chain’s. */
@@ -164,26 +164,22 @@ function optionsOf(profile: Profile, binding: Binding, slot: ResponderSlot): Res
     algorithms: { ...ALL_PREFERENCES, versions, signatures, measurementHash: 'sha384' },
     slots: new Map([[0, slot]]),
     measurements: hostile === 'wrong-measurement' ? wrong : measurements,
-    ...(tdisp.length === 0 ? {} : { vendor: pciVendor(tdisp) }),
+    ...(tdisp.length === 0 ? {} : { vendor: pciVendor(tdisp, hostile) }),
   };
 }
 
-const REPORT: InterfaceReport = {
-  info: 0b11,
-  msixControl: 0,
-  lnrControl: 0,
-  tphControl: 0,
-  ranges: [{ firstPage: 0n, pages: 4, attributes: 0, rangeId: 0 }],
-  deviceSpecific: new Uint8Array(),
-};
-
 /** TDISP and IDE_KM, in sessions only. */
-function pciVendor(functions: readonly number[]): NonNullable<ResponderOptions['vendor']> {
+function pciVendor(
+  functions: readonly ProfileInterface[],
+  hostile: Profile['hostile'],
+): NonNullable<ResponderOptions['vendor']> {
   const crypto = nodeSpdmCrypto();
+  const lie = hostile !== null && isTdispLie(hostile) ? hostile : null;
   const tdisp = createTdispResponder({
-    interfaces: new Map(functions.map((id) => [id, () => REPORT])),
+    interfaces: new Map(functions.map(({ id, report }) => [id, ({ flags }) => reportOf(lie, report, flags)])),
     random: (length) => crypto.random(length),
   });
+  const answerTdisp = lie === null ? tdisp.answer : createTdispLiar(lie, tdisp);
   const port = { devfn: 0, bus: 0, segment: 0, registers: [0x0000_0042, 0] };
   const ide = createIdeResponder(Array.from({ length: 8 }, () => port));
   return (request: VendorMessage, session: number | null) => {
@@ -192,7 +188,7 @@ function pciVendor(functions: readonly number[]): NonNullable<ResponderOptions['
     const read = decodePciMessage(request.payload);
     if (!read.ok) return null;
     const { protocol, message } = read.value;
-    const answer = protocol === 'tdisp' ? tdisp.answer(session, message) : ide.answer(message);
+    const answer = protocol === 'tdisp' ? answerTdisp(session, message) : ide.answer(message);
     return answer.ok ? { ...request, payload: encodePciMessage({ protocol, message: answer.value }) } : null;
   };
 }

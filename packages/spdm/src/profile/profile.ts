@@ -5,6 +5,7 @@ import { SPDM_VERSIONS, type SpdmVersion } from '../algorithms.ts';
 import { parsePciName } from '../identity/pci-name.ts';
 import { MEASUREMENT_TYPES } from '../messages/measurements.ts';
 import type { ResponderMeasurement } from '../responder/state.ts';
+import { type InterfaceReport, RANGE_ATTRIBUTE } from '../tdisp/report.ts';
 import { LIES, type Lie } from './hostile.ts';
 
 export interface Profile {
@@ -14,11 +15,18 @@ export interface Profile {
   /** Files of a real chain and its key, in place of made-up ones. */
   readonly files: { readonly chain: string; readonly key: string } | null;
   readonly measurements: readonly ResponderMeasurement[];
-  /** FUNCTION_IDs that speak TDISP in a session. */
-  readonly tdisp: readonly number[];
+  /** Functions that speak TDISP in a session. */
+  readonly tdisp: readonly ProfileInterface[];
   readonly hostile: Lie | null;
   /** Hands everything on to the responder there: `tcp://HOST:PORT`. */
   readonly relay: string | null;
+}
+
+export interface ProfileInterface {
+  /** FUNCTION_ID */
+  readonly id: number;
+  /** With MSI-X locked. */
+  readonly report: InterfaceReport;
 }
 
 const MEASUREMENT_LIMIT = 239;
@@ -60,7 +68,7 @@ export function readProfile(given: unknown, source: string): Result<Profile> {
   if (lie === undefined) return refuse(`hostile is one of ${LIES.join(', ')}`);
   if (relay !== null && typeof relay !== 'string') return refuse('relay is tcp://HOST:PORT');
   const functions = functionsOf(tdisp);
-  if (functions === undefined) return refuse('tdisp is a list of FUNCTION_IDs, as 0xbeef');
+  if (typeof functions === 'string') return refuse(functions);
   const measurements =
     whole['measurements'] === undefined ? DEFAULT_PROFILE.measurements : measurementsOf(whole['measurements']);
   if (typeof measurements === 'string') return refuse(measurements);
@@ -79,14 +87,6 @@ function versionsOf(given: unknown): readonly SpdmVersion[] | undefined {
   if (!Array.isArray(given) || given.length === 0) return undefined;
   const found = (given as readonly unknown[]).map((one) => SPDM_VERSIONS.find((version) => version === String(one)));
   return found.every((one) => one !== undefined) ? SPDM_VERSIONS.filter((one) => found.includes(one)) : undefined;
-}
-
-function functionsOf(given: unknown): readonly number[] | undefined {
-  if (!Array.isArray(given) || given.length > 64) return undefined;
-  const list = given as readonly unknown[];
-  const fits = (one: unknown): one is number =>
-    typeof one === 'number' && Number.isInteger(one) && one >= 0 && one < 1 << 25;
-  return list.every(fits) ? list.filter(fits) : undefined;
 }
 
 /** A text says what is wrong. */
@@ -118,4 +118,67 @@ function measurementsOf(given: unknown): readonly ResponderMeasurement[] | strin
     found.push({ index, typeCode, raw, value, tcb: true });
   }
   return found;
+}
+
+/** A bare FUNCTION_ID has BAR 0 with four pages and no MSI-X. */
+const BARE: InterfaceReport = {
+  info: 0b11,
+  msixControl: 0,
+  lnrControl: 0,
+  tphControl: 0,
+  ranges: [{ firstPage: 0n, pages: 4, attributes: 0, rangeId: 0 }],
+  deviceSpecific: new Uint8Array(),
+};
+const INTERFACE_LIMIT = 64;
+const RANGE_LIMIT = 64;
+const RANGE_MARKS: Readonly<Record<string, number>> = {
+  'msix-table': RANGE_ATTRIBUTE.msixTable,
+  'msix-pba': RANGE_ATTRIBUTE.msixPba,
+  'non-tee': RANGE_ATTRIBUTE.nonTee,
+};
+
+function isWhole(value: unknown, most: number): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= most;
+}
+
+/** A text says what is wrong. */
+function functionsOf(given: unknown): readonly ProfileInterface[] | string {
+  if (!Array.isArray(given) || given.length > INTERFACE_LIMIT) return `tdisp is a list of up to ${INTERFACE_LIMIT}`;
+  const found: ProfileInterface[] = [];
+  for (const [at, one] of (given as readonly unknown[]).entries()) {
+    const where = `tdisp[${at}]`;
+    const entry =
+      typeof one === 'object' && one !== null ? (one as Readonly<Record<string, unknown>>) : { function: one };
+    const unknown = Object.keys(entry).find((key) => !['function', 'msix', 'ranges'].includes(key));
+    if (unknown !== undefined) return `${where}: unknown key ${unknown}`;
+    const { function: id, msix = 0, ranges } = entry;
+    if (!isWhole(id, 2 ** 25 - 1)) return `${where}: a FUNCTION_ID, as 0xbeef`;
+    if (!isWhole(msix, 2048)) return `${where}: msix is a number of vectors, up to 2048`;
+    const read = ranges === undefined ? BARE.ranges : rangesOf(ranges, where);
+    if (typeof read === 'string') return read;
+    found.push({ id, report: { ...BARE, msixControl: msix === 0 ? 0 : msix - 1, ranges: read } });
+  }
+  return found;
+}
+
+function rangesOf(given: unknown, where: string): InterfaceReport['ranges'] | string {
+  if (!Array.isArray(given) || given.length > RANGE_LIMIT) return `${where}: ranges is a list of up to ${RANGE_LIMIT}`;
+  const ranges: InterfaceReport['ranges'][number][] = [];
+  for (const one of given as readonly unknown[]) {
+    const entry = typeof one === 'object' && one !== null ? (one as Readonly<Record<string, unknown>>) : {};
+    const { id, page = 0, pages, is = [] } = entry;
+    const stray = Object.keys(entry).some((key) => !['id', 'page', 'pages', 'is'].includes(key));
+    const marks = Array.isArray(is) ? (is as readonly unknown[]).map((mark) => RANGE_MARKS[String(mark)]) : [undefined];
+    if (
+      stray ||
+      !isWhole(id, 0xffff) ||
+      !isWhole(page, 2 ** 52 - 1) ||
+      !isWhole(pages, 0xffff_ffff) ||
+      marks.includes(undefined)
+    )
+      return `${where}: a range is { id: BAR, page: first 4 KiB page, pages: how many, is: [${Object.keys(RANGE_MARKS).join(', ')}] }`;
+    const attributes = marks.reduce<number>((all, mark) => all | (mark ?? 0), 0);
+    ranges.push({ firstPage: BigInt(page), pages, attributes, rangeId: id });
+  }
+  return ranges;
 }

@@ -40,3 +40,13 @@ export function functionText(id: number): string {
   const place = `${part((id >>> 8) & 0xff, 2)}:${part((id >>> 3) & 0x1f, 2)}.${id & 7}`;
   return ((id >>> 24) & 1) === 1 ? `${part((id >>> 16) & 0xff, 4)}:${place}` : place;
 }
+
+/** `0xbeef`, `3d:02.1` or `0000:3d:02.1`: the segment is left out where it is 0. `undefined` for anything else. */
+export function parseFunctionId(text: string): number | undefined {
+  if (/^0x[0-9a-f]{1,7}$/i.test(text)) return Number(text) < 2 ** 25 ? Number(text) : undefined;
+  const match = /^(?:([0-9a-f]{4}):)?([0-9a-f]{2}):([01][0-9a-f])\.([0-7])$/i.exec(text);
+  if (match === null) return undefined;
+  const [segment = 0, bus = 0, device = 0, number = 0] = match.slice(1).map((part) => Number.parseInt(part ?? '0', 16));
+  if (segment > 0xff) return undefined;
+  return functionId({ bus, device, function: number, ...(segment === 0 ? {} : { segment }) });
+}

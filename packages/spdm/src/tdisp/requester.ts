@@ -26,6 +26,8 @@ export interface TdispInterface {
   readonly capabilities: TdispCapabilities;
   /** As this side knows it; `state()` asks. */
   readonly expected: TdiState;
+  /** What the device answered the lock with, until the interface is started or stopped. */
+  readonly lockNonce: Uint8Array | null;
   /** What the device says. Codes: of `ask`, `tdisp-*`. */
   state(): Promise<Result<TdiState>>;
   /** CONFIG_UNLOCKED to CONFIG_LOCKED; the nonce for `start` is kept here. Codes: as `state`, `tdisp-state`. */
@@ -171,6 +173,9 @@ export async function openTdispInterface(options: TdispOptions): Promise<Result<
     capabilities,
     get expected() {
       return expected;
+    },
+    get lockNonce() {
+      return nonce;
     },
     state,
     async lock(parameters) {
