@@ -8,6 +8,7 @@ import { isCcaToken, pointSpki, readCcaToken } from './cca/token.ts';
 import { isCborCmw, readCborCmw } from './cmw.ts';
 import type { Found, Item } from './item.ts';
 import { isObject, readJson } from './json.ts';
+import { saysBundle } from './machine/bundle.ts';
 import { isNvidiaReport, readNvidiaReport } from './nvidia/report.ts';
 import { isRim, readRim } from './nvidia/rim.ts';
 import { isSeExchange, isSeHeader, readSeHeader, readSeResponse } from './se/exchange.ts';
@@ -298,6 +299,11 @@ function lookValue(search: Search, value: unknown, source: string, depth: number
     return;
   }
   if (!isObject(value)) return;
+  if (saysBundle(value)) {
+    const message = 'the evidence of a machine within something else: its parts mean nothing by themselves';
+    search.problems.push({ code: 'bundle-invalid', message, hint: 'give the document of the machine as it is' });
+    return;
+  }
   const join = source.includes(': ') ? '.' : ': ';
   lookJwk(search, value, source);
   const done = new Set([...lookCollateralWrapper(search, value, source), ...lookQuoteWrapper(search, value, source)]);

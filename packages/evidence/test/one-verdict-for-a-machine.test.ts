@@ -6,6 +6,7 @@ import { appraiseMachine, type DeviceFindings, type MachineOptions, reportOfMach
 import { type BoundDevice, bindingDigests, bindingStatement, deviceNonce } from '../src/machine/binding.ts';
 import { type BundleDevice, isBundle, type MachineBundle, readBundle, writeBundle } from '../src/machine/bundle.ts';
 import { nodeCrypto } from '../src/node-crypto.ts';
+import { recognise } from '../src/recognise.ts';
 import { must } from './support/authority.ts';
 import { join } from './support/der.ts';
 import { type NvidiaDevice, nvidiaDevice, nvidiaRoots } from './support/nvidia-device.ts';
@@ -72,6 +73,23 @@ test('a piece of evidence that is one too many to be looked at is not passed ove
   assert.equal(judge({ ...good, vm }).verdict, 'rejected');
 });
 
+test('the evidence of a machine is never taken apart into pieces that stand for themselves', () => {
+  const text = writeBundle(bundleOf([shown('a', gpu)]));
+  const escaped = text.replace('airlock-machine', '\\u0061irlock-machine');
+  for (const one of [`${' '.repeat(300)}${text}`, text.replace('{', `{${'\n'.repeat(300)}`), escaped]) {
+    assert.ok(isBundle(one));
+    assert.ok(readBundle(one).ok);
+  }
+  const hidden = [
+    ...[text, escaped, JSON.stringify([{ all: JSON.parse(text) }]), JSON.stringify({ all: text })],
+    ...[Buffer.from(text).toString('base64'), Buffer.from(text).toString('hex')],
+  ];
+  for (const one of hidden) {
+    const { found, problems } = recognise('file', Buffer.from(one));
+    assert.deepEqual([found.length, problems.map(({ code }) => code)], [0, ['bundle-invalid']]);
+  }
+});
+
 test('whoever asks for bound devices gets no attested ones', () => {
   const judged = judge(bundleOf([shown('a', gpu)]), { tier: 'bound' });
   assert.deepEqual([judged.verdict, judged.failed], ['rejected', ['machine.tier']]);
@@ -84,7 +102,10 @@ const fits: Appraisal = {
   checks: [{ id: 'tdisp.ranges', status: 'passed', expected: '', found: '' }],
   claims: {},
 };
-const nothing: DeviceFindings = { appraisal: null, identity: null, nonce: null, interfaceAppraisal: null };
+const nothing: DeviceFindings = {
+  ...{ appraisal: null, identity: null, nonce: null },
+  ...{ interfaceAppraisal: null, lockedBy: 'tsm' },
+};
 
 test('a device is bound when it is attested, locked, started, and its interface report fits', () => {
   const bundle = bundleOf([shown('a', gpu, { interface: INTERFACE })]);

@@ -114,7 +114,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
       signing = key.value;
       continue;
     }
-    const keys = typeof read === 'string' ? read : keysIn(recognise(printable(path), read).found);
+    const keys = typeof read === 'string' ? read : keysIn(heldBy(printable(path), read));
     if (typeof keys === 'string' || keys.length === 0) {
       context.stderr(
         `airlock verify: --key ${printable(path)}: ${typeof keys === 'string' ? keys : 'no RSA or EC public key'}\n`,
@@ -308,6 +308,14 @@ async function readPlatform(context: Context, path: string): Promise<PlatformAtt
   const { attestation } = policy.platform;
   if (attestation === undefined) throw new UsageError(`--policy ${printable(path)}: it has no platform.attestation`);
   return attestation;
+}
+
+/** What a file of the verifier's holds; of a machine that it trusted before, what the VM showed. */
+function heldBy(name: string, bytes: Uint8Array): readonly Found[] {
+  const text = Buffer.from(bytes).toString('latin1');
+  const bundle = isBundle(text) ? readBundle(text) : null;
+  if (bundle === null) return recognise(name, bytes).found;
+  return bundle.ok ? bundle.value.vm.flatMap((part) => recognise(`${name}: ${part.name}`, part.bytes).found) : [];
 }
 
 function keysIn(found: readonly Found[]): Uint8Array[] {

@@ -51,7 +51,7 @@ export function writeBundle({ nonce, vm, devices }: MachineBundle): string {
             ? null
             : {
                 state: device.interface.state,
-                'lock-nonce': toBase64(device.interface.lockNonce),
+                'lock-nonce': device.interface.lockNonce === null ? null : toBase64(device.interface.lockNonce),
                 report: toBase64(device.interface.report),
               },
       })),
@@ -61,9 +61,19 @@ export function writeBundle({ nonce, vm, devices }: MachineBundle): string {
   )}\n`;
 }
 
-/** A document that says it is one; whether it is whole is `readBundle`'s to say. */
+/**
+ * A document that says it is one, wherever and however it says so: taken for something else, its parts would be judged
+ * without what binds them. Whether it is whole is `readBundle`'s to say.
+ */
 export function isBundle(text: string): boolean {
-  return text.slice(0, 256).includes(`"${BUNDLE_FORMAT}"`);
+  if (text.includes(BUNDLE_FORMAT)) return true;
+  const json = text.includes('\\u') ? readJson(text) : null;
+  return json?.ok === true && saysBundle(json.value.value);
+}
+
+/** As `isBundle`, of JSON that was read. */
+export function saysBundle(value: unknown): boolean {
+  return isObject(value) && value['format'] === BUNDLE_FORMAT;
 }
 
 /** Strict: unknown members, names that stand twice and wrong sizes are refused. Codes: `bundle-invalid`, `json-invalid`. */
@@ -116,10 +126,11 @@ function readDevice(one: unknown): BundleDevice | string {
   if (stated === null) return { name: one['name'], kind, evidence, certificates, interface: null };
   if (!isObject(stated) || strayOf(stated, ['state', 'lock-nonce', 'report']) !== undefined) return 'interface';
   const state = INTERFACE_STATES.find((known) => known === stated['state']);
-  const lockNonce = base64Of(stated['lock-nonce']);
+  const lockNonce = stated['lock-nonce'] === null ? null : base64Of(stated['lock-nonce']);
   const report = base64Of(stated['report']);
-  if (state === undefined || lockNonce?.length !== 32 || report === undefined || report.length > 0xffff)
-    return 'interface: state, a lock nonce of 32 bytes and a report';
+  const nonceFits = lockNonce === null || lockNonce?.length === 32;
+  if (state === undefined || lockNonce === undefined || !nonceFits || report === undefined || report.length > 0xffff)
+    return 'interface: state, a lock nonce of 32 bytes or null, and a report';
   return { name: one['name'], kind, evidence, certificates, interface: { state, lockNonce, report } };
 }
 
