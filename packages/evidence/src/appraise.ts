@@ -3,12 +3,21 @@ import { hex } from '@airlock/core/bytes.ts';
 import type { PlatformAttestation } from '@airlock/policy/attestation.ts';
 import { sameBytes } from './bytes.ts';
 import { verifyCca } from './cca/verify.ts';
-import { type Appraisal, createChecklist, type Report, type ReportedAppraisal, verdictOf } from './check.ts';
+import {
+  type Appraisal,
+  type Check,
+  type Claim,
+  createChecklist,
+  type Report,
+  type ReportedAppraisal,
+  verdictOf,
+} from './check.ts';
 import type { Crypto } from './crypto.ts';
 import type { Found, Item } from './item.ts';
 import { NVIDIA_ROOTS, verifyNvidia } from './nvidia/verify.ts';
 import { checkPlatform, waivedBy } from './platform-policy.ts';
 import { appraiseReferences, checkReferences, type References } from './references.ts';
+import { checkHostKey, hostKeyHash, isHostKey } from './se/host-key.ts';
 import { verifySe } from './se/verify.ts';
 import { AMD_ROOTS } from './snp/product.ts';
 import type { Tcb } from './snp/tcb.ts';
@@ -17,12 +26,13 @@ import { verifySnp } from './snp/verify.ts';
 import type { TdxQuote } from './tdx/quote.ts';
 import { INTEL_ROOTS, verifyTdx } from './tdx/verify.ts';
 import { timeText } from './time.ts';
+import { doubtOfTpmCertificate, type TpmCertified } from './tpm/certificate.ts';
 import { type EventLog, replay } from './tpm/event-log.ts';
 import type { HclReport } from './tpm/hcl.ts';
 import type { TpmQuote } from './tpm/quote.ts';
 import { pcrClaim, type TpmKey, verifyTpm } from './tpm/verify.ts';
 import type { Certificate } from './x509/certificate.ts';
-import { checkChain, nameOf, type TrustedRoot } from './x509/chain.ts';
+import { checkChain, keyDigest, nameOf, type TrustedRoot } from './x509/chain.ts';
 
 export interface AppraiseOptions {
   readonly crypto: Crypto;
@@ -47,6 +57,11 @@ export interface AppraiseOptions {
    * shows a vendor's certificates, which are public, must not be accepted.
    */
   readonly certificatesAlone?: boolean;
+  /**
+   * Roots of makers that none is built in for, the verifier's own choice: of TPM makers, of the authority that certifies IBM's
+   * key signing service. Never in place of a vendor's.
+   */
+  readonly makerRoots?: readonly Certificate[];
   /** Instead of the vendors’ roots; for tests. */
   readonly roots?: readonly TrustedRoot[];
   readonly rimRoots?: readonly TrustedRoot[];
@@ -79,7 +94,11 @@ export function appraise(
     else group.push(item);
   }
   const all = <K extends Item['kind']>(kind: K): readonly Of<K>[] => (byKind.get(kind) ?? NONE) as readonly Of<K>[];
-  const certificates = all('certificate').map(({ certificate }) => certificate);
+  const certificates = [...all('certificate').map(({ certificate }) => certificate), ...(options.makerRoots ?? [])];
+  const makers = (options.makerRoots ?? []).map((one) => ({
+    name: nameOf(one),
+    spki: keyDigest(options.crypto, one),
+  }));
   const revocationLists = all('revocation-list').map(({ list }) => list);
   const documents = all('collateral').map(({ document }) => document);
   const common = { ...options, certificates, revocationLists };
@@ -131,7 +150,10 @@ export function appraise(
     if (item.kind !== 'se-response' || appraisals.length >= EVIDENCE_LIMIT) continue;
     const requestKey = options.seRequestKey === undefined ? {} : { requestKey: options.seRequestKey };
     appraisals.push(
-      fromSource(source, verifySe({ ...options, ...requestKey, response: item.response, headers: seHeaders })),
+      fromSource(
+        source,
+        verifySe({ ...common, ...requestKey, response: item.response, headers: seHeaders, hostKeyRoots: makers }),
+      ),
     );
   }
   // Keys of platforms count when the file that names them does.
@@ -153,7 +175,7 @@ export function appraise(
     appraisals.push(fromSource(source, verifyCca({ ...options, trustedKeys, token: item.token, keys })));
   }
   const trusted = (options.trustedKeys ?? []).map((spki): TpmKey => ({ spki, from: 'the verifier', doubt: null }));
-  const keys = quotes.length === 0 ? [] : [...trusted, ...tpmKeys(items, vouchers)];
+  const keys = quotes.length === 0 ? [] : [...trusted, ...tpmKeys(items, vouchers, { ...common, makers })];
   for (const { quote, source } of quotes) {
     const { nonce: own, ...rest } = options;
     const wanted = options.tpmNonce ?? own;
@@ -169,7 +191,7 @@ export function appraise(
     for (const { item, source } of found) {
       if (appraisals.length >= EVIDENCE_LIMIT) break;
       if (item.kind !== 'certificate' || isIssuerAmong(item.certificate, certificates)) continue;
-      appraisals.push(fromSource(source, verifyCertificate(item.certificate, common)));
+      appraisals.push(fromSource(source, verifyCertificate(item.certificate, { ...common, makers })));
     }
   }
   if (appraisals.length === 0) return null;
@@ -242,7 +264,11 @@ function withConfiguration(appraisal: Appraisal, hcl: HclReport | undefined): Ap
   return { ...appraisal, claims: { ...appraisal.claims, 'azure-configuration': hcl.configuration } };
 }
 
-function tpmKeys(items: readonly Item[], vouchers: ReadonlyMap<HclReport, string | null>): TpmKey[] {
+function tpmKeys(
+  items: readonly Item[],
+  vouchers: ReadonlyMap<HclReport, string | null>,
+  certified: TpmCertified,
+): TpmKey[] {
   const keys = items.flatMap((item): TpmKey[] => {
     if (item.kind === 'hcl-report') {
       const doubt = vouchers.get(item.hcl);
@@ -258,8 +284,10 @@ function tpmKeys(items: readonly Item[], vouchers: ReadonlyMap<HclReport, string
     if (item.kind === 'public-key')
       return [{ spki: item.spki, from: 'one of the files', doubt: 'nobody vouches for it' }];
     if (item.kind === 'certificate' && !item.certificate.authority) {
-      const from = `the certificate of ${nameOf(item.certificate)}`;
-      return [{ spki: item.certificate.spki, from, doubt: 'no root of TPM makers is built in' }];
+      const { certificate } = item;
+      const from = `the certificate of ${nameOf(certificate)}`;
+      const { doubt, checks } = doubtOfTpmCertificate(certificate, certified);
+      return [{ spki: certificate.spki, from, doubt, checks }];
     }
     return [];
   });
@@ -295,15 +323,22 @@ function verifyCertificate(
   input: AppraiseOptions & {
     readonly certificates: readonly Certificate[];
     readonly revocationLists: Parameters<typeof checkChain>[1]['revocation']['lists'];
+    readonly makers: readonly TrustedRoot[];
   },
 ): Appraisal {
   const list = createChecklist(input.allowed);
+  if (isHostKey(leaf)) {
+    checkHostKey(list, leaf, { ...input, roots: input.makers });
+    return certificateReport(leaf, list.checks, 'IBM host key document', {
+      'host-key-hash': hostKeyHash(input.crypto, leaf),
+    });
+  }
   const vcek = isVcek(leaf) ? readVcek(leaf) : null;
   const chain = checkChain(list, {
     crypto: input.crypto,
     leaf,
     pool: input.certificates,
-    roots: input.roots ?? [...AMD_ROOTS, ...INTEL_ROOTS, ...NVIDIA_ROOTS],
+    roots: input.roots ?? [...AMD_ROOTS, ...INTEL_ROOTS, ...NVIDIA_ROOTS, ...input.makers],
     asOf: input.asOf,
     revocation: { lists: input.revocationLists, required: false, of: vcek === null ? 'all' : 'authorities' },
   });
@@ -314,25 +349,37 @@ function verifyCertificate(
       found: vcek.ok ? root : vcek.error.message,
     });
   }
+  const more: Record<string, Claim> =
+    vcek?.ok === true
+      ? {
+          product: vcek.value.product,
+          tcb: { ...vcek.value.tcb },
+          'hardware-id': vcek.value.hardwareId === null ? null : hex(vcek.value.hardwareId),
+          provider: vcek.value.provider,
+        }
+      : {};
+  const title = `certificate of ${nameOf(leaf)}${vcek?.ok === true ? `, ${vcek.value.productName}` : ''}`;
+  return certificateReport(leaf, list.checks, title, more);
+}
+
+function certificateReport(
+  leaf: Certificate,
+  checks: readonly Check[],
+  title: string,
+  more: Readonly<Record<string, Claim>>,
+): Appraisal {
   return {
     kind: 'certificate',
-    title: `certificate of ${nameOf(leaf)}${vcek?.ok === true ? `, ${vcek.value.productName}` : ''}`,
-    verdict: verdictOf(list.checks),
-    checks: list.checks,
+    title,
+    verdict: verdictOf(checks),
+    checks,
     claims: {
       subject: leaf.subject.text,
       issuer: leaf.issuer.text,
       serial: leaf.serial,
       'not-before': timeText(leaf.notBefore),
       'not-after': timeText(leaf.notAfter),
-      ...(vcek?.ok === true
-        ? {
-            product: vcek.value.product,
-            tcb: { ...vcek.value.tcb },
-            'hardware-id': vcek.value.hardwareId === null ? null : hex(vcek.value.hardwareId),
-            provider: vcek.value.provider,
-          }
-        : {}),
+      ...more,
     },
   };
 }

@@ -269,6 +269,37 @@ const ENTRIES = {
     reference: 's390-tools, pvattest; attestation request control block',
     hint: 'give the key that pvattest create wrote (--arpk) with --se-key; a response proves something only to who asked',
   },
+  'se.host-key': {
+    rule: 'Every key that the request was sealed for is that of a host key document of IBM’s: no other machine can open it.',
+    reference: 's390-tools, pvattest create --host-key-document; attestation request control block, key slots',
+    hint: 'give the host key documents that the request was made with, and the certificates and revocation lists that belong to them',
+  },
+  'se.host-key-signature': {
+    rule: 'The host key document is signed by IBM’s key signing service.',
+    reference: 's390-tools, host key documents',
+    hint: 'give the certificate of IBM’s key signing service as another file',
+  },
+  'se.host-key-validity': {
+    rule: 'The host key document is valid on the date.',
+    reference: 'RFC 5280 §6.1.3 (a)(2)',
+    hint: 'fetch the document of this machine anew, or check the date (--as-of)',
+  },
+  'se.host-key-revocation': {
+    rule: 'Revocation lists of the key signing service and of its issuer were given, and are current.',
+    reference: 'RFC 5280 §6.3; s390-tools, --crl',
+    hint: 'fetch the lists that the certificates name, and give them as other files',
+    waivable: true,
+  },
+  'se.host-key-revoked': {
+    rule: 'The host key document is on no revocation list of IBM’s.',
+    reference: 'RFC 5280 §6.3',
+    hint: 'IBM withdrew this host key: do not trust the machine',
+  },
+  'se.host-key-answered': {
+    rule: 'The machine that answered, where it says which it is, is one of the host key documents.',
+    reference: 's390-tools, pvattest, additional data phkh-att',
+    hint: 'another machine answered than one whose document was given',
+  },
   'se.measurement': {
     rule: 'The measurement is the HMAC under the request’s key over the expected image, configuration id, user data, nonce and additional data.',
     reference: 's390-tools, attestation measurement',
@@ -417,6 +448,11 @@ const ENTRIES = {
     rule: 'An interface that was locked to be looked at is unlocked again.',
     reference: 'docs/device-attestation.md, Interfaces',
     hint: 'the device keeps the lock of a session that is over: reset the function',
+  },
+  'tdisp.record': {
+    rule: 'The interface that a machine shows is the one that the device’s evidence records, with its state, nonce and report.',
+    reference: 'docs/evidence.md, Machines',
+    hint: 'two moments, or two devices, were put together: collect anew',
   },
   'tdisp.report': {
     rule: 'A locked interface gives its report, in the form of the standard.',

@@ -79,8 +79,9 @@ function datesOf(item: Item): Pick<CollateralEntry, 'what' | 'from' | 'until'> {
       const { answers } = item.response;
       return {
         what: `OCSP response, ${answers.length} answers`,
-        from: Math.max(...answers.map(({ thisUpdate }) => thisUpdate)),
-        until: Math.min(...answers.map(({ thisUpdate, nextUpdate }) => nextUpdate ?? thisUpdate)),
+        from: answers.length === 0 ? null : Math.max(...answers.map(({ thisUpdate }) => thisUpdate)),
+        until:
+          answers.length === 0 ? null : Math.min(...answers.map(({ thisUpdate, nextUpdate }) => nextUpdate ?? thisUpdate)),
       };
     }
     case 'collateral':

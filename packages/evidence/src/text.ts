@@ -99,7 +99,11 @@ function passedText(passed: readonly Check[], width: number, paint: Paint): stri
   const times = new Map<string, number>();
   for (const { id } of passed) times.set(id, (times.get(id) ?? 0) + 1);
   const names = [...times].map(([id, count]) => (count === 1 ? id : `${id} ×${count}`)).join(', ');
-  const [first, ...rest] = wrap(`${passed.length} checks passed: ${names}`, 4, width);
+  const [first, ...rest] = wrap(
+    `${passed.length} ${passed.length === 1 ? 'check' : 'checks'} passed: ${names}`,
+    4,
+    width,
+  );
   return [`  ${paint(GREEN, MARKS.passed.mark)} ${(first ?? '').trimStart()}`, ...rest];
 }
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash, sign } from 'node:crypto';
 import { test } from 'node:test';
 import { createChecklist } from '../src/check.ts';
+import { listCollateral } from '../src/collateral-bundle.ts';
 import { nodeCrypto } from '../src/node-crypto.ts';
 import { recognise } from '../src/recognise.ts';
 import { checkChain } from '../src/x509/chain.ts';
@@ -35,6 +36,9 @@ interface Options {
   readonly issuer?: Signer;
   readonly from?: string;
   readonly to?: string | null;
+  /** Statuses of further answers for the same certificate. */
+  readonly more?: readonly Uint8Array[];
+  readonly none?: boolean;
 }
 function responseDer({
   status = GOOD,
@@ -44,14 +48,18 @@ function responseDer({
   from,
   to,
   with: certificate,
+  more = [],
+  none = false,
 }: Options = {}) {
   const hash = (bytes: Uint8Array) => octets(new Uint8Array(createHash('sha1').update(bytes).digest()));
   const name = sequence(element(0x31, sequence(oid('2.5.4.3'), element(0x0c, Buffer.from(issuer.name)))));
   const key = issuer.spki.subarray(-97);
   const id = sequence(sequence(oid('1.3.14.3.2.26'), element(5)), hash(name), hash(key), integer(serial));
   const next = to === null ? [] : [element(0xa0, general(to ?? '20260601000000Z'))];
-  const answer = sequence(id, status, general(from ?? '20251201000000Z'), ...next);
-  const tbs = sequence(element(0xa2, octets(new Uint8Array(20))), general('20251201000000Z'), sequence(answer));
+  const answers = (none ? [] : [status, ...more]).map((one) =>
+    sequence(id, one, general(from ?? '20251201000000Z'), ...next),
+  );
+  const tbs = sequence(element(0xa2, octets(new Uint8Array(20))), general('20251201000000Z'), sequence(...answers));
   const signature = new Uint8Array(sign('sha384', tbs, by.key));
   const certificates = certificate === undefined ? [] : [element(0xa0, sequence(certificate))];
   const basic = sequence(tbs, sequence(oid('1.2.840.10045.4.3.3')), bits(signature), ...certificates);
@@ -108,6 +116,25 @@ test('answers of strangers, for others, and of another time, are none', () => {
 test('a revocation is not taken back by another answer that says good', () => {
   assert.equal(status([{}, { status: REVOKED }]), 'failed');
   assert.equal(status([{ status: REVOKED, to: '20251202000000Z' }, {}]), 'failed');
+});
+
+test('a revocation is not hidden: not among many responses, not behind another answer, not by the age of its responder', () => {
+  const others = Array.from({ length: 70 }, (_, i): Options => ({ serial: 100 + i }));
+  assert.equal(status([...others, { status: REVOKED }]), 'failed');
+  assert.equal(status([...others, {}]), 'passed');
+  const many = revocation(Array<Options>(65).fill({ by: signer('Root') }));
+  assert.match(many[0]?.found ?? '', /65/);
+  assert.equal(many[0]?.status, 'failed');
+  assert.equal(status([{ more: [REVOKED] }]), 'failed');
+  assert.equal(status([{ status: REVOKED, more: [GOOD] }]), 'failed');
+  const old = issueDer({ subject: responder, issuer: root, serial: 5, to: '2025-12-20', extensions: [PURPOSE] });
+  assert.equal(status([{ by: responder, with: old }, {}]), 'passed');
+  assert.equal(status([{ by: responder, with: old, status: REVOKED }, {}]), 'failed');
+});
+
+test('a response that says nothing of anything has no dates', () => {
+  const { found } = recognise('x', responseDer({ none: true }));
+  assert.deepEqual(listCollateral(found)[0]?.until, null);
 });
 
 test('responses are read strictly, and found among files', () => {

@@ -47,6 +47,8 @@ docs/evidence.md tells more.
   --minimum-tcb LIST  the least SNP firmware: bootloader=4,snp=24,microcode=219
   --allow ID          accept although this check failed, where that is a matter of policy; may stand more than once
   --tier NAME         of a machine's devices: attested (also when not said) or bound
+  --roots FILE        root certificates that you trust where none is built in: of TPM makers, of the authority that certifies
+                      IBM's key signing service (host key documents); may stand more than once
   --device-root FILE  root certificates of makers of a machine's SPDM devices; may stand more than once
   --least-version V   the lowest version of SPDM that is good enough for those: 1.1, 1.2, 1.3 or 1.4
   --ear               the result as a signed JWT (EAR), made with the private key that --key FILE holds
@@ -72,6 +74,7 @@ Exit codes: 0 accepted, 1 rejected, 2 usage.
     'minimum-tcb': { type: 'string' },
     allow: { type: 'string', multiple: true },
     certificates: { type: 'boolean' },
+    roots: { type: 'string', multiple: true },
     'device-root': { type: 'string', multiple: true },
     'least-version': { type: 'string' },
     policy: { type: 'string' },
@@ -159,17 +162,8 @@ async function run(context: Context, values: Values, positionals: readonly strin
     return EXIT.usage;
   }
 
-  const deviceRoots: Certificate[] = [];
-  for (const path of texts(values, 'device-root')) {
-    const read = await readBytes(context, path);
-    const held = typeof read === 'string' ? [] : recognise(printable(path), read).found;
-    const certificates = held.flatMap(({ item }) => (item.kind === 'certificate' ? [item.certificate] : []));
-    if (certificates.length === 0)
-      throw new UsageError(
-        `--device-root ${printable(path)}: ${typeof read === 'string' ? read : 'no certificate in it'}`,
-      );
-    deviceRoots.push(...certificates);
-  }
+  const deviceRoots = await readRoots(context, values, 'device-root');
+  const makerRoots = await readRoots(context, values, 'roots');
   const references: References[] = [];
   for (const path of texts(values, 'reference')) {
     const read = await readReferenceFile(context, path);
@@ -185,7 +179,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
   }
   if (typeof values['policy'] === 'string')
     options = { ...options, platform: await readPlatform(context, values['policy']) };
-  options = { ...options, trustedKeys, references };
+  options = { ...options, trustedKeys, references, makerRoots };
   const least = leastVersionOf(values);
   if (machine === null && least.leastVersion !== undefined)
     throw new UsageError('--least-version: is for the devices of a machine, as airlock evidence collect writes it');
@@ -233,6 +227,21 @@ async function run(context: Context, values: Values, positionals: readonly strin
         }),
   );
   return report.verdict === 'accepted' ? EXIT.fine : EXIT.findings;
+}
+
+async function readRoots(context: Context, values: Values, option: string): Promise<Certificate[]> {
+  const roots: Certificate[] = [];
+  for (const path of texts(values, option)) {
+    const read = await readBytes(context, path);
+    const held = typeof read === 'string' ? [] : recognise(printable(path), read).found;
+    const certificates = held.flatMap(({ item }) => (item.kind === 'certificate' ? [item.certificate] : []));
+    if (certificates.length === 0)
+      throw new UsageError(
+        `--${option} ${printable(path)}: ${typeof read === 'string' ? read : 'no certificate in it'}`,
+      );
+    roots.push(...certificates);
+  }
+  return roots;
 }
 
 interface Given {

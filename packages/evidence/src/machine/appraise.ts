@@ -10,7 +10,7 @@ import type { BundleDevice, MachineBundle } from './bundle.ts';
 import { type IdentityTier, type JoinDevice, type JoinVm, joinMachine, type MachineVerdict } from './join.ts';
 
 /** What somebody who knows the kind of device says of it. */
-export type DeviceFindings = Pick<JoinDevice, 'appraisal' | 'identity' | 'nonce' | 'interfaceAppraisal'>;
+export type DeviceFindings = Pick<JoinDevice, 'appraisal' | 'identity' | 'nonce' | 'interfaceAppraisal' | 'lockedBy'>;
 
 export interface MachineOptions extends AppraiseOptions {
   readonly tier?: IdentityTier;
@@ -61,13 +61,15 @@ export function appraiseMachine(
     digests === null ? withoutNonce : { ...options, nonce: digests.reportData, tpmNonce: digests.qualifyingData };
   const own = appraise(parts, collateral, bound);
   const vm = own?.appraisals ?? [];
+  // A report that vouches for a TPM has the digest of the TPM's key where others state the binding.
+  const vouching = vm.filter(({ checks }) => checks.some(({ id }) => id === 'azure.runtime-data'));
   const vms = vm.flatMap((appraisal): JoinVm[] => {
     const stated = STATED[appraisal.kind];
     const value = stated === undefined ? undefined : appraisal.claims[stated.claim];
     if (stated === undefined || typeof value !== 'string') return [];
-    // A report that vouches for a TPM has the digest of the TPM's key there.
-    const vouching = appraisal.checks.some(({ id }) => id === 'azure.runtime-data');
-    return vouching ? [] : [{ appraisal, stated: fromHex(value) ?? new Uint8Array(), form: stated.form }];
+    return vouching.includes(appraisal)
+      ? []
+      : [{ appraisal, stated: fromHex(value) ?? new Uint8Array(), form: stated.form }];
   });
   // What does not state the digest must be good all the same.
   const silent = vm.filter(({ verdict }) => verdict === 'rejected');
@@ -76,7 +78,7 @@ export function appraiseMachine(
     const found = findingsOf(device, collateral, options, wanted, read);
     return { ...device, ...found };
   });
-  const joined = joinMachine({ ...options, vms, devices });
+  const joined = joinMachine({ ...options, vms, vouching, devices });
   // Where there is more evidence than is looked at, what is left could be the one that is rejected.
   const whole = own === null || own.verdict === 'accepted';
   const sound = silent.length === 0 && whole && problems.length === 0;
@@ -98,7 +100,8 @@ function findingsOf(
   read: (name: string, bytes: Uint8Array) => Found[],
 ): DeviceFindings {
   const judged = options.judgeDevice?.(device, nonce) ?? null;
-  const nothing: DeviceFindings = { appraisal: null, identity: null, nonce: null, interfaceAppraisal: null };
+  const none = { appraisal: null, identity: null, nonce: null };
+  const nothing: DeviceFindings = { ...none, interfaceAppraisal: null, lockedBy: null };
   if (judged !== null && device.kind !== 'nvidia') return judged;
   if (device.kind !== 'nvidia') return nothing;
   // Nothing else that lies in a device's evidence may stand for the device.
@@ -119,6 +122,7 @@ function findingsOf(
     identity: appraisal.identity ?? null,
     nonce: first.item.report.nonce,
     interfaceAppraisal: judged?.interfaceAppraisal ?? null,
+    lockedBy: judged?.lockedBy ?? null,
   };
 }
 

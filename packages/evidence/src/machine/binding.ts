@@ -18,8 +18,8 @@ export type InterfaceState = (typeof INTERFACE_STATES)[number];
 
 export interface BoundInterface {
   readonly state: InterfaceState;
-  /** 32 bytes: what the device answered LOCK_INTERFACE with. */
-  readonly lockNonce: Uint8Array;
+  /** 32 bytes: what the device answered LOCK_INTERFACE with; null where the TSM keeps it to itself. */
+  readonly lockNonce: Uint8Array | null;
   /** As the device gave it. */
   readonly report: Uint8Array;
 }
@@ -40,8 +40,8 @@ export function deviceNonce(crypto: Crypto, nonce: Uint8Array): Uint8Array {
 
 /**
  * label, 0, length of the nonce (1 byte), nonce, number of devices (2 bytes, big-endian); then for each device, in the
- * order of their names: length of the name (1), name, SHA-384 of its evidence (48), and 0, or 1 with the interface's state (1),
- * the lock nonce (32) and SHA-384 of the interface report (48).
+ * order of their names: length of the name (1), name, SHA-384 of its evidence (48), and 0; or 1 with the interface's state (1),
+ * the lock nonce (32) and SHA-384 of the interface report (48); or 2 with the same but for the nonce, which is not known.
  */
 export function bindingStatement(crypto: Crypto, nonce: Uint8Array, devices: readonly BoundDevice[]): Uint8Array {
   const parts = [asciiBytes(STATEMENT_LABEL), Uint8Array.of(0, nonce.length), nonce];
@@ -51,7 +51,9 @@ export function bindingStatement(crypto: Crypto, nonce: Uint8Array, devices: rea
     if (locked === null) parts.push(Uint8Array.of(0));
     else {
       const state = INTERFACE_STATES.indexOf(locked.state);
-      parts.push(Uint8Array.of(1, state), locked.lockNonce, crypto.hash('sha384', locked.report));
+      const { lockNonce } = locked;
+      parts.push(lockNonce === null ? Uint8Array.of(2, state) : concat(Uint8Array.of(1, state), lockNonce));
+      parts.push(crypto.hash('sha384', locked.report));
     }
   }
   return concat(...parts);

@@ -5,6 +5,7 @@
  */
 import { hex } from '@airlock/core/bytes.ts';
 import { sameBytes } from '../bytes.ts';
+import type { CheckId } from '../catalogue.ts';
 import { type Appraisal, type Check, createChecklist, type Verdict, verdictOf } from '../check.ts';
 import type { Crypto } from '../crypto.ts';
 import { type BoundDevice, bindingDigests, deviceNonce } from './binding.ts';
@@ -30,11 +31,18 @@ export interface JoinDevice extends BoundDevice {
   readonly nonce: Uint8Array | null;
   /** Null: nobody compared the interface report with the function. */
   readonly interfaceAppraisal: Appraisal | null;
+  /**
+   * Who locked it, as the evidence records it: the platform’s TSM through the VM’s kernel, or a session that somebody in
+   * the VM made, which anybody may relay. Null: nobody says.
+   */
+  readonly lockedBy: 'tsm' | 'requester' | null;
 }
 
 export interface JoinInput {
   readonly crypto: Crypto;
   readonly vms: readonly JoinVm[];
+  /** Accepted or not: the VM’s evidence that states nothing itself, but vouches for a TPM that does. */
+  readonly vouching?: readonly Appraisal[];
   readonly devices: readonly JoinDevice[];
   /** The verifier's own, not the one that the bundle says. */
   readonly nonce?: Uint8Array;
@@ -80,11 +88,41 @@ export function joinMachine(input: JoinInput): MachineVerdict {
   const vmGood = vms.length > 0 && good.length === vms.length && covered;
   const wanted = nonce === undefined ? null : deviceNonce(crypto, nonce);
   const repeated = repetitions(crypto, devices);
-  const verdicts = devices.map((device) => judge(input, list, device, { vmGood, wanted, repeated }));
+  const launch = vmGood && knownSoftware(vms, input.vouching ?? []);
+  const verdicts = devices.map((device) => judge(input, list, device, { vmGood, wanted, repeated, launch }));
   return { verdict: verdictOf(list.checks), checks: list.checks, devices: verdicts };
 }
 
 type List = ReturnType<typeof createChecklist>;
+
+/** Evidence of hardware that keeps a VM's memory from its host. */
+const CONFIDENTIAL: readonly string[] = ['amd-sev-snp', 'intel-tdx', 'arm-cca', 'ibm-se'];
+
+/**
+ * Does the verifier know which software says what the statement says? What a kernel writes about its devices is worth as
+ * much as the kernel: a confidential VM whose launch was compared; or one that vouches for the TPM whose PCRs were
+ * compared, besides its own launch.
+ */
+function knownSoftware(vms: readonly JoinVm[], vouching: readonly Appraisal[]): boolean {
+  if (vms.some(({ appraisal }) => CONFIDENTIAL.includes(appraisal.kind) && launchCompared(appraisal))) return true;
+  const vouchers = vouching.filter(({ kind }) => CONFIDENTIAL.includes(kind));
+  const good = vouchers.length > 0 && vouchers.every((one) => one.verdict === 'accepted' && launchCompared(one));
+  return good && vms.some(({ appraisal }) => appraisal.kind === 'tpm-2.0' && passed(appraisal, 'reference.value'));
+}
+
+function launchCompared(appraisal: Appraisal): boolean {
+  const { checks } = appraisal;
+  // A set of reference values with the launch digest in it takes the unchecked one away.
+  const bySet = passed(appraisal, 'reference.value') && !checks.some(({ id }) => id === 'launch.measurement');
+  const byPolicy = checks.some(
+    ({ id, status, subject }) => id === 'policy.platform' && subject === 'measurement' && status === 'passed',
+  );
+  return passed(appraisal, 'launch.measurement') || passed(appraisal, 'se.measurement') || bySet || byPolicy;
+}
+
+function passed({ checks }: Appraisal, id: CheckId): boolean {
+  return checks.some((check) => check.id === id && check.status === 'passed');
+}
 
 function checkBinding({ crypto, vms, devices }: JoinInput, list: List, nonce: Uint8Array): boolean {
   const digests = bindingDigests(crypto, nonce, devices);
@@ -124,6 +162,8 @@ interface Around {
   readonly vmGood: boolean;
   readonly wanted: Uint8Array | null;
   readonly repeated: ReadonlyMap<string, string>;
+  /** Is the software known that says what it says of interfaces? */
+  readonly launch: boolean;
 }
 
 function judge(input: JoinInput, list: List, device: JoinDevice, around: Around): DeviceVerdict {
@@ -167,7 +207,7 @@ function judge(input: JoinInput, list: List, device: JoinDevice, around: Around)
   }
   if (!around.vmGood) because.push('the VM’s evidence does not vouch for it');
   const attested = because.length === 0;
-  const bound = attested && isBound(list, device, because);
+  const bound = attested && isBound(list, device, around.launch, because);
   const tier: IdentityTier = bound ? 'bound' : attested ? 'attested' : 'claimed';
   const least = input.tier ?? 'attested';
   list.check('machine.tier', IDENTITY_TIERS.indexOf(tier) >= IDENTITY_TIERS.indexOf(least), {
@@ -179,14 +219,30 @@ function judge(input: JoinInput, list: List, device: JoinDevice, around: Around)
 }
 
 /** Locked to this VM: adds to `because` what is not so. */
-function isBound(list: List, device: JoinDevice, because: string[]): boolean {
-  const { name, interface: locked, interfaceAppraisal } = device;
+function isBound(list: List, device: JoinDevice, launch: boolean, because: string[]): boolean {
+  const { name, interface: locked, interfaceAppraisal, lockedBy } = device;
   if (locked === null) {
     because.push(
       'it is not locked to this VM (no TDISP): another device may do its DMA, and its evidence may be relayed',
     );
     return false;
   }
+  const byTsm = lockedBy === 'tsm';
+  list.check('machine.lock', byTsm, {
+    subject: name,
+    expected: 'the VM’s kernel says that the platform’s TSM locked it',
+    found: byTsm
+      ? 'it does'
+      : lockedBy === null
+        ? 'nobody says who locked it'
+        : 'a session that somebody in the VM made',
+  });
+  if (!byTsm) because.push('the platform’s TSM did not lock it: another device may do its DMA');
+  const runs = { subject: name, expected: 'a confidential VM whose launch was compared' };
+  // What keeps it from being bound need not keep it from being attested.
+  if (launch) list.check('machine.launch', true, { ...runs, found: 'compared' });
+  else list.unchecked('machine.launch', { ...runs, found: 'nobody compared what runs in the VM that says so' });
+  if (!launch) because.push('nobody compared what the VM runs, and any guest can say that its device is locked');
   const { state } = locked;
   const running = state === 'RUN';
   list.check('machine.tdisp', running, {
@@ -195,14 +251,21 @@ function isBound(list: List, device: JoinDevice, because: string[]): boolean {
     found: state,
   });
   if (!running) because.push(`its interface is in ${state}, not in RUN`);
-  const compared = interfaceAppraisal?.verdict === 'accepted';
+  const compared = interfaceAppraisal?.verdict === 'accepted' && passed(interfaceAppraisal, 'tdisp.ranges');
   list.check('machine.interface', compared, {
     subject: name,
     expected: 'an interface report that fits the function',
-    found: interfaceAppraisal === null ? 'nobody compared it' : compared ? 'it fits' : failuresOf(interfaceAppraisal),
+    found:
+      interfaceAppraisal === null
+        ? 'nobody compared it'
+        : compared
+          ? 'it fits'
+          : interfaceAppraisal.verdict === 'accepted'
+            ? 'it was compared with nothing'
+            : failuresOf(interfaceAppraisal),
   });
   if (!compared) because.push('its interface report was not found to fit');
-  return running && compared;
+  return byTsm && launch && running && compared;
 }
 
 function failuresOf({ checks }: Appraisal): string {

@@ -2,6 +2,7 @@
  * IBM Secure Execution: the file that pvattest hands back and forth, the request (ARCB) in it, and the header of the
  * guest's image. s390-tools, pvattest; every number is big-endian.
  */
+import { hex } from '@airlock/core/bytes.ts';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { latin1, u32be } from '../bytes.ts';
 
@@ -16,6 +17,7 @@ const CONFIG_UID = 16;
 const ARCB_HEAD = 48;
 const CUSTOMER_KEY = 160;
 const KEY_SLOT = 80;
+const KEY_HASH = 32;
 const TAG = 16;
 const MEASUREMENT_KEY = 64;
 const HMAC_SHA512 = 1;
@@ -67,6 +69,8 @@ export interface SeRequest {
   /** Measurement key, and a nonce of 16 bytes where there is one. */
   readonly sealed: Uint8Array;
   readonly tag: Uint8Array;
+  /** Of each host key that can open the request, the hash, in hex. */
+  readonly hostKeys: readonly string[];
   readonly flags: {
     readonly nonce: boolean;
     readonly imageHostKey: boolean;
@@ -91,7 +95,12 @@ export function readSeRequest(bytes: Uint8Array): Result<SeRequest> {
   const first = bytes[0x30] ?? 0;
   const flag = (bit: number) => (first & (0x80 >> bit)) !== 0;
   if (flag(1) !== sealedSize > MEASUREMENT_KEY) return wrong('its flags and its nonce contradict each other');
+  const slotAt = ARCB_HEAD + 16 + CUSTOMER_KEY;
+  const hostKeys = Array.from({ length: slots }, (_, i) =>
+    hex(bytes.subarray(slotAt + i * KEY_SLOT, slotAt + i * KEY_SLOT + KEY_HASH)),
+  );
   return ok({
+    hostKeys,
     authenticated: bytes.subarray(0, sealedAt),
     iv: bytes.subarray(0x10, 0x1c),
     sealed: bytes.subarray(sealedAt, sealedAt + sealedSize),

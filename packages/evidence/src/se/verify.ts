@@ -4,10 +4,14 @@
  */
 import { hex } from '@airlock/core/bytes.ts';
 import { concat, sameBytes } from '../bytes.ts';
-import { type Appraisal, type Claim, createChecklist, verdictOf } from '../check.ts';
+import { type Appraisal, type Checklist, type Claim, createChecklist, verdictOf } from '../check.ts';
 import type { Crypto } from '../crypto.ts';
 import { checkNonce } from '../expectations.ts';
+import type { Certificate } from '../x509/certificate.ts';
+import type { TrustedRoot } from '../x509/chain.ts';
+import type { RevocationList } from '../x509/crl.ts';
 import { readSeRequest, type SeHeader, type SeRequest, type SeResponse } from './exchange.ts';
+import { checkHostKey, hostKeyHash, isHostKey } from './host-key.ts';
 
 export interface SeInput {
   readonly crypto: Crypto;
@@ -19,9 +23,16 @@ export interface SeInput {
   /** Beginning of the user data, filled up with zeros. */
   readonly nonce?: Uint8Array;
   readonly allowed?: ReadonlySet<string>;
+  /** Among these the host key documents and what they lead to. */
+  readonly certificates?: readonly Certificate[];
+  readonly revocationLists?: readonly RevocationList[];
+  /** Of the authority that certifies IBM's key signing service. */
+  readonly hostKeyRoots?: readonly TrustedRoot[];
+  readonly asOf?: number;
 }
 
 const HEADER_LIMIT = 16;
+const DOCUMENT_LIMIT = 512;
 const KEY_HASH = 32;
 const STORE_HASH = 64;
 const FIRMWARE = 320;
@@ -69,6 +80,7 @@ export function verifySe(input: SeInput): Appraisal {
     where: { field: 'additional data' },
   });
   checkNonce(list, input.nonce, response.user, { field: 'user data' });
+  if (request.ok) checkHostKeys(list, input, request.value, parts);
   return {
     kind: 'ibm-se',
     title: 'IBM Secure Execution response',
@@ -84,6 +96,56 @@ export function verifySe(input: SeInput): Appraisal {
       additional: hex(response.additional),
     },
   };
+}
+
+/** The documents of those keys that the request was sealed for. */
+function checkHostKeys(
+  list: Checklist,
+  input: SeInput,
+  { hostKeys }: SeRequest,
+  parts: Readonly<Record<string, Uint8Array>> | null,
+): void {
+  const { crypto } = input;
+  const certificates = input.certificates ?? [];
+  const documents = certificates.filter(isHostKey).slice(0, DOCUMENT_LIMIT);
+  const where = { field: 'attestation request control block, key slots' };
+  if (documents.length === 0) {
+    list.unchecked('se.host-key', { expected: 'host key document', found: 'none was given', where });
+    return;
+  }
+  const wanted = new Set(hostKeys);
+  const trusted = new Set<string>();
+  for (const document of documents) {
+    const hash = hostKeyHash(crypto, document);
+    if (!wanted.has(hash)) continue;
+    const good = checkHostKey(list, document, {
+      ...{ crypto, certificates, revocationLists: input.revocationLists ?? [], roots: input.hostKeyRoots ?? [] },
+      asOf: input.asOf ?? 0,
+    });
+    if (good) trusted.add(hash);
+  }
+  const strange = hostKeys.filter((hash) => !trusted.has(hash));
+  list.check('se.host-key', strange.length === 0, {
+    expected: `${hostKeys.length} keys, each of a host key document that holds`,
+    found:
+      strange.length === 0
+        ? 'they are'
+        : `${strange
+            .map((hash) => `${hash.slice(0, 16)}…`)
+            .slice(0, 4)
+            .join(
+              ', ',
+            )}: ${documents.some((one) => hostKeyHash(crypto, one) === strange[0]) ? 'its document does not hold' : 'of no document that was given'}`,
+    where,
+  });
+  const answered = parts?.['attestation-phkh'];
+  if (answered === undefined) return;
+  const known = trusted.has(hex(answered));
+  list.check('se.host-key-answered', known, {
+    expected: [...trusted].map((hash) => `${hash.slice(0, 16)}…`).join(' or ') || 'a host key document that holds',
+    found: known ? 'one of them' : hex(answered),
+    where: { field: 'additional data, attestation-phkh' },
+  });
 }
 
 function claim(parts: Readonly<Record<string, Uint8Array>> | null, name: string): Claim {

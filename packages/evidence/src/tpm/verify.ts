@@ -1,7 +1,7 @@
 /** A TPM quote: signed by a key that somebody vouches for, over PCRs that an event log explains. */
 import { hex } from '@airlock/core/bytes.ts';
 import { concat, sameBytes } from '../bytes.ts';
-import { type Appraisal, type Checklist, type Claim, createChecklist, verdictOf } from '../check.ts';
+import { type Appraisal, type Check, type Checklist, type Claim, createChecklist, verdictOf } from '../check.ts';
 import { type Crypto, HASH_SIZE, type Hash } from '../crypto.ts';
 import { ranges } from '../ranges.ts';
 import { bootEvents } from './boot-events.ts';
@@ -16,6 +16,8 @@ export interface TpmKey {
   readonly from: string;
   /** Null when who vouches for it is trusted; else why not. */
   readonly doubt: string | null;
+  /** Of the certificates that lead to it. */
+  readonly checks?: readonly Check[];
 }
 
 export interface TpmInput {
@@ -48,6 +50,7 @@ export function verifyTpm(input: TpmInput): Appraisal {
     found: key !== undefined ? 'good' : keys.length === 0 ? 'no key was given' : 'wrong',
   });
   if (key !== undefined) {
+    list.adopt(key.checks ?? []);
     list.check('tpm.key', key.doubt === null, {
       expected: 'a key that a trusted report or certificate vouches for',
       found: key.doubt === null ? `vouched for by ${key.from}` : `the key of ${key.from}: ${key.doubt}`,

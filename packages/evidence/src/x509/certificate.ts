@@ -158,6 +158,20 @@ function readKeyUsage(outer: DerReader, extensions: ReadonlyMap<string, Extensio
   return usage;
 }
 
+const EXTENDED_KEY_USAGE = '2.5.29.37';
+
+/** The purposes that a certificate's key is for, as OIDs; null where it does not say, or not in that form. RFC 5280 §4.2.1.12. */
+export function purposesOf({ extensions }: Certificate): readonly string[] | null {
+  const value = extensions.get(EXTENDED_KEY_USAGE)?.value;
+  if (value === undefined) return null;
+  const outer = new DerReader(value);
+  const list = outer.enter(TAG.sequence);
+  const purposes: string[] = [];
+  while (list.more) purposes.push(list.oid());
+  outer.finish();
+  return outer.problem === null ? purposes : null;
+}
+
 interface Signed {
   readonly tbs: Uint8Array;
   readonly algorithm: Algorithm;

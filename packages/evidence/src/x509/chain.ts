@@ -10,7 +10,8 @@ import type { Crypto } from '../crypto.ts';
 import { timeText } from '../time.ts';
 import { type Certificate, CRL_SIGN, isSignedBy, KEY_CERT_SIGN } from './certificate.ts';
 import type { RevocationList } from './crl.ts';
-import { answerFor, isAuthentic, type OcspResponse } from './ocsp.ts';
+import { attributesOf } from './name.ts';
+import { answersFor, isAuthentic, type OcspResponse } from './ocsp.ts';
 
 /** A vendor's root, by the SHA-384 digest of its SubjectPublicKeyInfo in hex. */
 export interface TrustedRoot {
@@ -287,11 +288,27 @@ function checkRevocation(list: Checklist, input: ChainInput, certificates: reado
 /** What OCSP responses say of one certificate; false when none that is genuine says anything. */
 function checkAnswers(list: Checklist, input: ChainInput, certificate: Certificate, issuer: Certificate): boolean {
   const { crypto, asOf } = input;
-  const responses = input.revocation.responses ?? [];
-  const found = responses.slice(0, RESPONSE_LIMIT).flatMap((response) => {
-    const answer = answerFor(crypto, response, certificate, issuer);
-    return answer !== null && isAuthentic(crypto, response, issuer, asOf) ? [answer] : [];
+  const about = (input.revocation.responses ?? []).flatMap((response) => {
+    const answers = answersFor(crypto, response, certificate, issuer);
+    return answers.length === 0 ? [] : [{ response, answers }];
   });
+  if (about.length > RESPONSE_LIMIT) {
+    // Among too many the one that counts could be hidden.
+    list.check('chain.revocation', false, {
+      subject: nameOf(certificate),
+      expected: `at most ${RESPONSE_LIMIT} answers for one certificate`,
+      found: String(about.length),
+    });
+    return true;
+  }
+  const found = about.flatMap(({ response, answers }) =>
+    // Whoever revoked need not be able to answer today.
+    answers.filter(
+      ({ status, thisUpdate }) =>
+        isAuthentic(crypto, response, issuer, asOf) ||
+        (status === 'revoked' && isAuthentic(crypto, response, issuer, thisUpdate)),
+    ),
+  );
   if (found.length === 0) return false;
   const subject = nameOf(certificate);
   // As with lists: a revocation counts on whatever genuine answer it stands.
@@ -326,8 +343,13 @@ function checkAnswers(list: Checklist, input: ChainInput, certificate: Certifica
   return true;
 }
 
-export function nameOf(certificate: Certificate): string {
-  return certificate.subject.commonName ?? certificate.subject.text;
+/** The common name; where it is only that of the organisation, with what tells its certificates apart. */
+export function nameOf({ subject }: Certificate): string {
+  const { commonName, text } = subject;
+  if (commonName === null) return text;
+  if (!text.includes(`O=${commonName}`)) return commonName;
+  const unit = attributesOf(subject).find(([label]) => label === 'OU')?.[1];
+  return unit === undefined ? commonName : `${commonName}, ${unit}`;
 }
 
 const digests = new WeakMap<Certificate, string>();

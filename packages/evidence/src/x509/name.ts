@@ -1,7 +1,7 @@
 /** Distinguished names: raw for comparison, in words for people. */
 import { asciiText } from '@airlock/core/bytes.ts';
 import { latin1 } from '../bytes.ts';
-import { type DerReader, TAG } from './der.ts';
+import { DerReader, TAG } from './der.ts';
 
 const ATTRIBUTES: Readonly<Record<string, string>> = {
   '2.5.4.3': 'CN',
@@ -59,4 +59,19 @@ export function readName(outer: DerReader): Name {
     known.set(key, { text, commonName });
   }
   return { der, text, commonName };
+}
+
+/** `['CN', 'SEV-VCEK']`, in the order of the encoding; of a name that was read before. */
+export function attributesOf({ der }: Name): readonly (readonly [string, string])[] {
+  const found: (readonly [string, string])[] = [];
+  const outer = new DerReader(der).enter(TAG.sequence);
+  while (outer.more && found.length < PART_LIMIT) {
+    const set = outer.enter(TAG.set);
+    while (set.more) {
+      const pair = set.enter(TAG.sequence);
+      const oid = pair.oid();
+      found.push([ATTRIBUTES[oid] ?? oid, asciiText(pair.take(pair.peek()))]);
+    }
+  }
+  return found;
 }

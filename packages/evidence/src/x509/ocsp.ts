@@ -7,7 +7,7 @@ import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { sameBytes } from '../bytes.ts';
 import type { Crypto, Hash } from '../crypto.ts';
 import { type Algorithm, readAlgorithm } from './algorithm.ts';
-import { type Certificate, isSignedBy, knownCertificate, readExtensions } from './certificate.ts';
+import { type Certificate, isSignedBy, knownCertificate, purposesOf, readExtensions } from './certificate.ts';
 import { DerReader, TAG } from './der.ts';
 
 export const OCSP_LIMIT = 256 * 1024;
@@ -167,21 +167,20 @@ function refuseCritical(extensions: DerReader): void {
   if (critical !== undefined) extensions.refuse('der-value-invalid', `critical extension ${critical}`);
 }
 
-/** What a response says of a certificate; null when it says nothing of it. */
-export function answerFor(
+/** All that a response says of a certificate. */
+export function answersFor(
   crypto: Crypto,
   response: OcspResponse,
   certificate: Certificate,
   issuer: Certificate,
-): OcspAnswer | null {
+): readonly OcspAnswer[] {
+  const same = response.answers.filter(({ serial }) => serial === certificate.serial);
+  if (same.length === 0) return same;
   const key = publicKeyBits(issuer);
-  return (
-    response.answers.find(
-      (one) =>
-        one.serial === certificate.serial &&
-        sameBytes(one.nameHash, crypto.hash(one.hash, issuer.subject.der)) &&
-        sameBytes(one.keyHash, crypto.hash(one.hash, key)),
-    ) ?? null
+  return same.filter(
+    (one) =>
+      sameBytes(one.nameHash, crypto.hash(one.hash, issuer.subject.der)) &&
+      sameBytes(one.keyHash, crypto.hash(one.hash, key)),
   );
 }
 
@@ -201,15 +200,8 @@ export function isAuthentic(crypto: Crypto, response: OcspResponse, issuer: Cert
 
 /** RFC 6960 §4.2.2.2: id-kp-OCSPSigning must stand in the certificate. */
 function mayAnswer(certificate: Certificate): boolean {
-  const value = certificate.extensions.get(EXTENDED_KEY_USAGE)?.value;
-  if (value === undefined || [...certificate.extensions].some(([oid, one]) => one.critical && !KNOWN.includes(oid)))
-    return false;
-  const outer = new DerReader(value);
-  const list = outer.enter(TAG.sequence);
-  const purposes: string[] = [];
-  while (list.more) purposes.push(list.oid());
-  outer.finish();
-  return outer.problem === null && purposes.includes(OCSP_SIGNING);
+  if ([...certificate.extensions].some(([oid, one]) => one.critical && !KNOWN.includes(oid))) return false;
+  return purposesOf(certificate)?.includes(OCSP_SIGNING) === true;
 }
 
 const KNOWN: readonly string[] = ['2.5.29.15', '2.5.29.19', EXTENDED_KEY_USAGE];

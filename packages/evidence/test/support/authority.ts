@@ -15,6 +15,8 @@ export interface Signer {
   readonly key: KeyObject;
   readonly spki: Uint8Array;
   readonly curve: 'P-256' | 'P-384';
+  /** A whole name, as OIDs and texts, instead of the common name alone. */
+  readonly attributes?: readonly (readonly [string, string])[];
 }
 
 export function signer(name: string, curve: Signer['curve'] = 'P-384'): Signer {
@@ -42,7 +44,8 @@ export interface Issue {
   readonly issuerName?: string;
 }
 
-const name = (text: string) => sequence(element(0x31, sequence(oid('2.5.4.3'), utf8(text))));
+const name = ({ name: text, attributes }: Pick<Signer, 'name' | 'attributes'>) =>
+  sequence(...(attributes ?? [['2.5.4.3', text]]).map(([id, value]) => element(0x31, sequence(oid(id), utf8(value)))));
 const algorithm = (curve: Signer['curve']) =>
   sequence(oid(curve === 'P-384' ? '1.2.840.10045.4.3.3' : '1.2.840.10045.4.3.2'));
 
@@ -79,9 +82,9 @@ export function issueDer(issue: Issue): Uint8Array {
     element(0xa0, integer(2)),
     integer(issue.serial ?? 1),
     algorithm(issuer.curve),
-    name(issue.issuerName ?? issuer.name),
+    name(issue.issuerName === undefined ? issuer : { name: issue.issuerName }),
     sequence(time(issue.from ?? '2024-01-01'), time(issue.to ?? '2034-01-01')),
-    name(subject.name),
+    name(subject),
     subject.spki,
     ...(extensions.length === 0 ? [] : [element(0xa3, sequence(...extensions.map(extension)))]),
   );
@@ -104,7 +107,7 @@ export function revokeDer({ issuer, serials = [], from, to, extensions = [], iss
   const tbs = sequence(
     integer(1),
     algorithm(issuer.curve),
-    name(issuerName ?? issuer.name),
+    name(issuerName === undefined ? issuer : { name: issuerName }),
     time(from ?? '2024-05-01'),
     time(to ?? '2034-05-01'),
     ...(entries.length === 0 ? [] : [sequence(...entries)]),

@@ -13,7 +13,7 @@ export const CUID = new Uint8Array(16).fill(5);
 export const USER = new Uint8Array(64).fill(7);
 
 /** A request as pvattest makes it: flags for nonce, image and attestation host key. */
-export function requestBytes(flags = 0x70): Uint8Array {
+export function requestBytes(flags = 0x70, hostKey?: Uint8Array): Uint8Array {
   const sealedAt = 48 + 16 + 160 + 80;
   const plain = Buffer.concat([M_KEY, (flags & 0x40) !== 0 ? NONCE : Buffer.alloc(0)]);
   const bytes = Buffer.alloc(sealedAt + plain.length + 16);
@@ -25,6 +25,7 @@ export function requestBytes(flags = 0x70): Uint8Array {
   bytes[0x30] = flags;
   bytes.writeUInt32BE(1, 0x38);
   bytes.fill(3, 0x40, sealedAt);
+  if (hostKey !== undefined) bytes.set(hostKey, 48 + 16 + 160);
   const cipher = createCipheriv('aes-256-gcm', KEY, bytes.subarray(0x10, 0x1c));
   cipher.setAAD(bytes.subarray(0, sealedAt));
   Buffer.concat([cipher.update(plain), cipher.final(), cipher.getAuthTag()]).copy(bytes, sealedAt);
