@@ -12,7 +12,7 @@ import {
 import { nearest } from '@airlock/core/nearest.ts';
 import type { Position, Problem } from '@airlock/core/result.ts';
 import { LINUX_ALWAYS_ACCEPTS, VIRTIO_TYPES } from '@airlock/core/virtio.ts';
-import { contradiction, covers } from './cover.ts';
+import { contradiction, covers, onlyVirtual } from './cover.ts';
 import { observe } from './platform.ts';
 import { CARRIED_OUT, NOTICED, type Policy, type Rule, VIOLATIONS } from './policy.ts';
 
@@ -41,6 +41,7 @@ export const FINDINGS = {
   'level-not-enforceable': 'This kernel has no way to give a device this level.',
   'features-checked-late': 'The features can only be checked after a driver was bound.',
   'protect-without-effect': 'The protection does not go with the type of device.',
+  'virtual-functions-come-late': 'Virtual functions are made after the gate has looked, so they count as hot-plugged.',
   'external-unusable': 'The external engine cannot be opened, so that it denies every device.',
   'external-unsigned': 'The bundle of the external engine is used without a signature.',
   'violation-not-noticed': 'Nothing in this version notices the violation.',
@@ -73,6 +74,7 @@ export function checkPolicy(policy: Policy, context: CheckContext = {}): Finding
     ...dead.findings,
     ...policy.rules.flatMap((rule) => checkLevels(rule)),
     ...policy.rules.flatMap((rule) => checkKind(rule)),
+    ...checkVirtual(policy),
     ...checkAttestation(policy),
     ...checkDefaults(policy),
     ...checkBootCritical(policy, dead.rules),
@@ -171,6 +173,24 @@ function checkLevels(rule: Rule): Finding[] {
 }
 
 const DISKS: readonly number[] = [VIRTIO_TYPES.block, VIRTIO_TYPES.scsi, VIRTIO_TYPES.pmem];
+/** User space makes virtual functions, and the gate looks before there is any. */
+function checkVirtual(policy: Policy): Finding[] {
+  const late = policy.platform.forbid.some(({ name }) => name === 'hotplug');
+  return policy.rules.flatMap((rule): Finding[] => {
+    if (!onlyVirtual(rule.match) || !isConnected(rule.level)) return [];
+    if (!late && rule.match.hotplugged !== false) return [];
+    const because = late ? 'the platform section forbids what is hot-plugged' : 'it asks for hotplugged: false';
+    return [
+      {
+        code: 'virtual-functions-come-late',
+        severity: 'warning',
+        message: `rule ${rule.id} is of virtual functions, which come after the gate has looked; ${because}`,
+        at: rule.at,
+      },
+    ];
+  });
+}
+
 const NETWORKS: readonly number[] = [VIRTIO_TYPES.net];
 
 function checkKind(rule: Rule): Finding[] {

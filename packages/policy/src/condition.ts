@@ -164,6 +164,22 @@ export function conditionsOf(match: Match): readonly Condition[] {
       (device) => (device.sriov === null ? null : device.sriov?.role),
     );
   }
+  if (match.physicalFunction) {
+    const globs = match.physicalFunction.map(compileGlob);
+    add(
+      'physical-function',
+      match.physicalFunction.join(' or '),
+      (device) => {
+        const { sriov } = device;
+        if (sriov === undefined) return unknownOfPci(device);
+        if (sriov?.role !== 'virtual') return NO;
+        // One whose physical function does not know it is nobody's, and stays so.
+        const place = physicalPlace(device);
+        return place === undefined ? NEVER_KNOWN : truth(globs.some((matches) => matches(place)));
+      },
+      (device) => (device.sriov === null ? null : physicalPlace(device)),
+    );
+  }
   if (match.identity) {
     const wanted = match.identity;
     add(
@@ -209,6 +225,12 @@ export function conditionsOf(match: Match): readonly Condition[] {
     );
   }
   return list;
+}
+
+/** Where the physical function of a virtual one sits; undefined for others, and where that cannot be told. */
+function physicalPlace({ sriov }: Device): string | undefined {
+  const id = sriov?.role === 'virtual' ? sriov.physical : undefined;
+  return id?.slice(id.indexOf(':') + 1);
 }
 
 /**

@@ -20,7 +20,9 @@ export function covers(broad: Match, narrow: Match): boolean {
     // `*` in the narrow one can only be met by a `*` in the broad one, so its own text may stand for what it matches.
     subset(broad.location, narrow.location, (a, b) => compileGlob(a)(b)) &&
     (broad.hotplugged === undefined || broad.hotplugged === narrow.hotplugged) &&
-    subset(broad.function, narrow.function, same) &&
+    // Only virtual functions have a physical one.
+    subset(broad.function, narrow.function ?? (narrow.physicalFunction && ['virtual']), same) &&
+    subset(broad.physicalFunction, narrow.physicalFunction, (a, b) => compileGlob(a)(b)) &&
     subset(broad.features?.offered, narrow.features?.offered, same) &&
     subset(broad.features?.negotiated, narrow.features?.negotiated, same) &&
     subset(tiers(broad), tiers(narrow), same)
@@ -68,6 +70,18 @@ function tiers(match: Match): readonly string[] | undefined {
   );
 }
 
+const OF_PCI = [
+  ['class', 'a class'],
+  ['subsystem', 'a subsystem'],
+  ['function', 'an SR-IOV role'],
+  ['physicalFunction', 'an SR-IOV role'],
+] as const;
+
+/** Does the match take in SR-IOV virtual functions and nothing else? */
+export function onlyVirtual(match: Match): boolean {
+  return match.physicalFunction !== undefined || match.function?.every((one) => one === 'virtual') === true;
+}
+
 /** Why no device can ever meet this match under this policy, in words; undefined where one might. */
 export function contradiction(match: Match, policy: Policy): string | undefined {
   const forbids = (name: string) => policy.platform.forbid.some((one) => one.name === name);
@@ -79,8 +93,9 @@ export function contradiction(match: Match, policy: Policy): string | undefined 
   if (match.transport?.every((one) => one === 'vdpa') && (forbids('vdpa') || forbids('virtio-vdpa'))) {
     return 'platform forbids virtio over vdpa';
   }
-  if (match.function?.every((one) => one === 'virtual') && forbids('sriov-virtual')) {
-    return 'platform forbids SR-IOV virtual functions';
+  if (onlyVirtual(match) && forbids('sriov-virtual')) return 'platform forbids SR-IOV virtual functions';
+  if (match.physicalFunction !== undefined && match.function?.includes('virtual') === false) {
+    return 'only virtual functions have a physical one';
   }
   if (virtio !== undefined && match.bus !== undefined && !match.bus.some((bus) => bus === 'virtio' || bus === 'vdpa')) {
     return `${virtio} is for virtio devices, which are on bus virtio whatever carries them`;
@@ -89,9 +104,9 @@ export function contradiction(match: Match, policy: Policy): string | undefined 
     return `type ${match.type.map((type) => type.name).join(', ')} is a PCI class; for virtio devices write type: net, block, ... or class`;
   }
   const noPci = match.bus?.every((bus) => bus === 'usb' || bus === 'platform') === true;
-  for (const key of ['class', 'subsystem', 'function'] as const) {
+  for (const [key, what] of OF_PCI) {
     if (match[key] !== undefined && (noPci || match.transport?.every((one) => one !== 'pci') === true)) {
-      return `only PCI functions have ${key === 'class' ? 'a class' : key === 'subsystem' ? 'a subsystem' : 'an SR-IOV role'}`;
+      return `only PCI functions have ${what}`;
     }
   }
   if (match.bus?.every((bus) => bus === 'platform') && (match.vendor ?? match.device ?? match.revision)) {

@@ -117,7 +117,6 @@ function draftFor(device: Device): Draft {
         `class: ${/^[a-z]/.test(id) && !id.startsWith('class-') ? id : `0x${hex(device.class, 6).slice(2, 4)}`}`,
       );
     }
-    if (device.sriov) match.push(`function: ${device.sriov.role}`);
   } else if (plainPlace(device.location)) {
     match.push(`location: ${JSON.stringify(device.location)}`);
     comments.push('It shows no ids: only its place tells it apart.');
@@ -127,7 +126,16 @@ function draftFor(device: Device): Draft {
   } else if (disk) {
     comments.push('It shows no serial number: another disk of this kind would be taken as well.');
   }
-  match.push('hotplugged: false');
+  if (device.sriov?.role === 'physical') match.push('function: physical');
+  if (device.sriov?.role === 'virtual') {
+    const place = device.sriov.physical?.slice('pci:'.length);
+    match.push(
+      place !== undefined && plainPlace(place) ? `physical-function: ${JSON.stringify(place)}` : 'function: virtual',
+    );
+    comments.push('Virtual functions are made after the gate has looked, so they count as hot-plugged.');
+  } else {
+    match.push('hotplugged: false');
+  }
   return { id: slug(id), match, negotiated: seen, comments, disk, devices: [device.id] };
 }
 

@@ -111,6 +111,17 @@ function wrongParts(value: Readonly<Record<string, unknown>>, where: string): Re
   if (isObject(sriov) && sriov['role'] !== 'physical' && sriov['role'] !== 'virtual') {
     return malformed(`${where}.sriov.role is neither physical nor virtual`);
   }
+  if (isObject(sriov)) {
+    const { physical, autoprobe } = sriov;
+    if (physical !== undefined && !isText(physical)) return malformed(`${where}.sriov.physical is not text`);
+    if (autoprobe !== undefined && typeof autoprobe !== 'boolean') {
+      return malformed(`${where}.sriov.autoprobe is neither true nor false`);
+    }
+    for (const name of ['index', 'enabled', 'total'] as const) {
+      const count = sriov[name];
+      if (count !== undefined && !isKind(count, 'number')) return malformed(`${where}.sriov.${name} is not number`);
+    }
+  }
   if (isObject(iommu) && iommu['type'] !== null && !isText(iommu['type'])) {
     return malformed(`${where}.iommu.type is neither text nor null`);
   }

@@ -170,14 +170,20 @@ const fields = record('match', {
   location: optional(anyOf(glob, 'places'), 'Where it sits, exactly or with *.'),
   hotplugged: optional(flag('hotplugged'), 'Was it absent when the gate looked first?'),
   function: optional(anyOf(word('an SR-IOV role', FUNCTIONS), 'roles'), 'SR-IOV role.'),
+  'physical-function': optional(
+    anyOf(glob, 'places'),
+    'Virtual functions of the SR-IOV physical function that sits there, exactly or with *.',
+  ),
   features: optional(features, 'VIRTIO features that tell devices apart; see also features of the rule.'),
   identity: optional(anyOf(identity, 'tiers'), 'How sure Airlock is of who the device is.'),
 });
 
 /** A match without keys matches everything; `match: {}` says so on purpose. */
 export const match: Shape<Match> = mapped(fields, (read, at, report) => {
+  const { 'physical-function': physicalFunction, ...others } = read;
   const found = withoutUndefined<Match>({
-    ...read,
+    ...others,
+    physicalFunction,
     subsystem: read.subsystem && withoutUndefined<NonNullable<Match['subsystem']>>(read.subsystem),
     features: read.features && withoutUndefined<NonNullable<Match['features']>>(read.features),
   });

@@ -1,7 +1,7 @@
 /** The policy's `platform` section: what must hold of the machine, and what no rule can allow. */
 import type { DecisionInput } from '@airlock/core/decision.ts';
 import type { Device, Inventory, KernelFacts } from '@airlock/core/device.ts';
-import { isLegacyVirtio } from './facts.ts';
+import { isLegacyVirtio, NO, unknownOfPci } from './facts.ts';
 import type { PlatformForbid, PlatformRequirement, Policy } from './policy.ts';
 
 interface Observed {
@@ -102,7 +102,9 @@ const FORBIDDEN: Readonly<Record<PlatformForbid, (device: Device) => boolean>> =
   vdpa: (device) => device.bus === 'vdpa' || device.transport === 'vdpa',
   hotplug: (device) => device.origin !== 'boot',
   usb: (device) => device.bus === 'usb',
-  'sriov-virtual': (device) => device.sriov?.role === 'virtual',
+  // One that does not tell whether it is one may be one.
+  'sriov-virtual': (device) =>
+    device.sriov === undefined ? unknownOfPci(device) !== NO : device.sriov?.role === 'virtual',
 };
 
 export function isForbidden(name: PlatformForbid, device: Device): boolean {

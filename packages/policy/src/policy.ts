@@ -110,6 +110,8 @@ export interface Match {
   readonly function?: readonly FunctionRole[];
   readonly features?: { readonly offered?: readonly string[]; readonly negotiated?: readonly string[] };
   readonly identity?: readonly { readonly tier: IdentityTier; readonly orAbove: boolean }[];
+  /** Places of physical functions whose virtual ones are meant; exact, or with `*` for any run of characters. */
+  readonly physicalFunction?: readonly string[];
 }
 
 /** What a device must prove for the rule's level. Lists mean "any of". */

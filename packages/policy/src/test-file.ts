@@ -9,7 +9,7 @@ import { VIRTIO_TYPES } from '@airlock/core/virtio.ts';
 import type { Node } from './document.ts';
 import { feature } from './match-shape.ts';
 import { parseClass, parseNumber } from './pattern.ts';
-import { FUNCTIONS } from './policy.ts';
+import { FUNCTIONS, type FunctionRole } from './policy.ts';
 import { flag, listOf, mapped, needed, notation, optional, record, type Shape, text, word } from './shape.ts';
 import type { Phase } from './verdict.ts';
 
@@ -91,7 +91,8 @@ const deviceFields = record('a device', {
   serial: optional(orNull(text({ what: 'a serial number', max: 128 })), 'Not known when not given; null for none.'),
   location: optional(name, 'Where it sits.'),
   hotplugged: optional(flag('hotplugged'), 'false when not given.'),
-  function: optional(word('an SR-IOV role', FUNCTIONS), 'None when not given.'),
+  function: optional(word('an SR-IOV role', FUNCTIONS), 'None when not given; virtual with physical-function.'),
+  'physical-function': optional(name, 'Where the physical function of a virtual one sits.'),
   offered: optional(features, 'Offered features; not known when not given.'),
   negotiated: optional(features, 'Negotiated features; not known when not given.'),
 });
@@ -108,6 +109,10 @@ const described: Shape<Device> = mapped(deviceFields, (read, at, report): Device
       message: `${JSON.stringify(read.type)} is no VIRTIO type`,
       at,
     });
+    return undefined;
+  }
+  if (read['physical-function'] !== undefined && read.function === 'physical') {
+    report({ code: 'keys-conflict', message: 'only virtual functions have a physical one', at });
     return undefined;
   }
   const transport = read.transport ?? (virtio ? 'pci' : null);
@@ -132,7 +137,7 @@ const described: Shape<Device> = mapped(deviceFields, (read, at, report): Device
     ...(read.revision === undefined ? {} : { revision: read.revision }),
     ...(read.serial === undefined ? {} : { serial: read.serial }),
     origin: read.hotplugged === true ? 'hotplug' : 'boot',
-    sriov: read.function === undefined ? null : { role: read.function },
+    sriov: sriovOf(read.function, read['physical-function']),
     ...(read.offered === undefined && read.negotiated === undefined
       ? {}
       : {
@@ -145,6 +150,11 @@ const described: Shape<Device> = mapped(deviceFields, (read, at, report): Device
     faults: [],
   };
 });
+
+function sriovOf(role: FunctionRole | undefined, place: string | undefined): NonNullable<Device['sriov']> | null {
+  if (place === undefined) return role === undefined ? null : { role };
+  return { role: 'virtual', physical: `pci:${place}` };
+}
 
 const device: Shape<string | Device> = {
   schema: { anyOf: [{ type: 'string' }, described.schema] },

@@ -255,6 +255,12 @@ test('what only a verifier holds is said to be held by no gate', () => {
   hasNot('version: 1\nplatform: { require: [memory-encryption] }\nrules: []', 'attestation-not-held-here');
 });
 
+test('a rule of virtual functions that asks them to be there before they can be', () => {
+  const text = (match: string) => `version: 1\nrules:\n  - { id: a, match: ${match}, level: limited }`;
+  fires(text('{ function: virtual, hotplugged: false }'), '3 warning virtual-functions-come-late');
+  hasNot(text('{ function: virtual }'), 'virtual-functions-come-late');
+});
+
 test('every finding was seen to fire', () => {
   assert.deepEqual(
     Object.keys(FINDINGS).filter((code) => !seen.has(code)),

@@ -46,7 +46,12 @@ const pci = fc
     device: fc.constantFrom(0x101e, 0x10, 0),
     class: fc.constantFrom(0x020000, 0x010802, 0x060400, 0x0c0330, 0xfe0000),
     subsystem: fc.constantFrom(null, { vendor: 1, device: 2 }),
-    sriov: fc.constantFrom(null, { role: 'physical' as const }, { role: 'virtual' as const }),
+    sriov: fc.constantFrom(
+      null,
+      { role: 'physical' as const },
+      { role: 'virtual' as const },
+      { role: 'virtual' as const, physical: 'pci:0000:01:00.0' },
+    ),
   })
   .map((given) => nic({ ...given, type: pciTypeName(given.class) }));
 const other = fc.constantFrom(
