@@ -113,6 +113,8 @@ export function appraise(
 
   const appraisals: ReportedAppraisal[] = [];
   const vouchers = new Map<HclReport, string | null>();
+  /** By the number of the appraisal. */
+  const vouching = new Map<number, HclReport>();
   const quotesOfTd = found.filter(({ item }) => item.kind === 'tdx-quote').length;
   for (const { item, source } of found) {
     if (appraisals.length >= EVIDENCE_LIMIT) break;
@@ -127,6 +129,7 @@ export function appraise(
         },
       });
       if (hcl !== undefined) vouchers.set(hcl, doubtOf(appraisal));
+      if (hcl !== undefined) vouching.set(appraisals.length, hcl);
       appraisals.push(fromSource(source, withConfiguration(appraisal, hcl)));
     } else if (item.kind === 'tdx-quote') {
       const hcl = runtimeOf(
@@ -142,6 +145,7 @@ export function appraise(
         eventLogs: logs.filter(({ banks }) => banks.includes('sha384') && !banks.includes('sha256')),
       });
       if (hcl !== undefined) vouchers.set(hcl, doubtOf(appraisal));
+      if (hcl !== undefined) vouching.set(appraisals.length, hcl);
       appraisals.push(fromSource(source, withConfiguration(appraisal, hcl)));
     }
   }
@@ -176,11 +180,21 @@ export function appraise(
   }
   const trusted = (options.trustedKeys ?? []).map((spki): TpmKey => ({ spki, from: 'the verifier', doubt: null }));
   const keys = quotes.length === 0 ? [] : [...trusted, ...tpmKeys(items, vouchers, { ...common, makers })];
+  const quoting = new Set<Claim | undefined>();
   for (const { quote, source } of quotes) {
     const { nonce: own, ...rest } = options;
     const wanted = options.tpmNonce ?? own;
     const quoted = wanted === undefined ? rest : { ...rest, nonce: wanted };
-    appraisals.push(fromSource(source, verifyTpm({ ...quoted, quote, keys, logs })));
+    const appraisal = verifyTpm({ ...quoted, quote, keys, logs });
+    quoting.add(appraisal.claims['key']);
+    appraisals.push(fromSource(source, appraisal));
+  }
+  if (beneathTpm === withoutNonce && options.nonce !== undefined) {
+    for (const [i, hcl] of vouching) {
+      const appraisal = appraisals[i];
+      const key = hex(options.crypto.hash('sha256', hcl.attestationKey));
+      if (appraisal !== undefined && !quoting.has(key)) appraisals[i] = withoutQuote(appraisal, options.allowed);
+    }
   }
   if (appraisals.length === 0) {
     for (const { item, source } of found) {
@@ -236,6 +250,24 @@ function fromSource(source: string, appraisal: Appraisal, identity?: string): Re
       return appraisal.claims;
     },
   };
+}
+
+/** A report whose nonce is looked for in the quote of its TPM, where there is no quote of that TPM. */
+function withoutQuote(appraisal: ReportedAppraisal, allowed: ReadonlySet<string> | undefined): ReportedAppraisal {
+  const list = createChecklist(allowed);
+  list.check('freshness.nonce', false, {
+    expected: 'a quote of the TPM that the report vouches for, which covers the nonce',
+    found: 'quotes of other TPMs only',
+    where: { field: 'HCLAkPub' },
+  });
+  const { kind, title } = appraisal;
+  const checks = [...appraisal.checks.filter(({ id }) => id !== 'freshness.nonce'), ...list.checks];
+  return fromSource(appraisal.source, {
+    ...{ kind, title, checks, verdict: verdictOf(checks) },
+    get claims() {
+      return appraisal.claims;
+    },
+  });
 }
 
 /** Null when the report may vouch for what its runtime data says. */

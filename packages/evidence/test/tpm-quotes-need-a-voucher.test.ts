@@ -85,6 +85,19 @@ test('the nonce is looked for in the quote, and only there', () => {
   assert.deepEqual(judge([hcl, ...certificates], { nonce }).failed, ['freshness.nonce']);
 });
 
+test('a report that vouches for another TPM than that of the fresh quote is not fresh', () => {
+  const other = hclReport(makeTpm());
+  const theirs = other.machine.certificates.map(({ der }) => der);
+  const fresh = bincode(attest, rawSignature, pcrs);
+  const roots = [...machine.roots, ...other.machine.roots];
+  assert.equal(judge([hcl, fresh, ...certificates], { nonce, roots }).verdict, 'accepted');
+  // Another VM's report, of any age.
+  const stale = judge([hcl, other.bytes, fresh, ...certificates, ...theirs], { nonce, roots });
+  assert.deepEqual([stale.verdict, stale.failed], ['rejected', ['freshness.nonce']]);
+  const known = judge([other.bytes, fresh, ...theirs], { nonce, roots, trustedKeys: [tpm.spki] });
+  assert.deepEqual([known.verdict, known.failed], ['rejected', ['freshness.nonce']]);
+});
+
 test('a key that nobody vouches for is refused, unless the verifier knows it', () => {
   const alone = [bincode(attest, rawSignature, pcrs), tpm.spki];
   assert.deepEqual(judge(alone).failed, ['tpm.key']);
