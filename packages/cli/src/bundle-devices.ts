@@ -3,6 +3,7 @@ import { hex } from '@airlock/core/bytes.ts';
 import { latin1 } from '@airlock/evidence/bytes.ts';
 import type { Appraisal } from '@airlock/evidence/check.ts';
 import type { DeviceFindings } from '@airlock/evidence/machine/appraise.ts';
+import type { BoundInterface } from '@airlock/evidence/machine/binding.ts';
 import type { BundleDevice } from '@airlock/evidence/machine/bundle.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
 import type { Certificate } from '@airlock/evidence/x509/certificate.ts';
@@ -11,7 +12,7 @@ import { functionLayout } from '@airlock/linux/function-layout.ts';
 import type { SpdmVersion } from '@airlock/spdm/algorithms.ts';
 import { appraiseDevice } from '@airlock/spdm/attest/appraise.ts';
 import { type AppraiseInterface, appraiseInterface } from '@airlock/spdm/attest/appraise-interface.ts';
-import { decodeEvidence } from '@airlock/spdm/attest/evidence.ts';
+import { type DeviceEvidence, decodeEvidence } from '@airlock/spdm/attest/evidence.ts';
 import { readCertificateChain } from '@airlock/spdm/certificate-chain.ts';
 import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
 import type { InterfaceRecord } from '@airlock/spdm/tdisp/record.ts';
@@ -29,7 +30,7 @@ export interface SpdmTrust {
 export function judgeInterface(
   record: InterfaceRecord,
   chain: Uint8Array,
-  given: Pick<AppraiseInterface, 'function' | 'compare' | 'allowed'>,
+  given: Omit<AppraiseInterface, 'chainDigest' | 'layout'>,
 ): Appraisal {
   const { facts } = record;
   return appraiseInterface(record, {
@@ -60,7 +61,26 @@ export function judgeSpdm(device: BundleDevice, nonce: Uint8Array | null, trust:
     // A key that signed nothing names nobody.
     identity: verdict === 'accepted' ? hex(crypto.hash('sha384', read.value.leafSpki)) : null,
     nonce: tier === 'attested' ? nonce : null,
-    // Whether the interface report fits is known where the function is: on the machine itself.
-    interfaceAppraisal: null,
+    ...interfaceFindings(device, evidence.value, trust.allowed),
   };
+}
+
+/** What the machine shows of an interface counts only with what the device's evidence recorded of it. */
+function interfaceFindings(
+  { name, interface: shown }: BundleDevice,
+  { interface: record, chain }: DeviceEvidence,
+  allowed: ReadonlySet<string> | undefined,
+): Pick<DeviceFindings, 'interfaceAppraisal' | 'lockedBy'> {
+  if (shown === null || record === undefined) return { interfaceAppraisal: null, lockedBy: null };
+  const given = { function: name, compare: true, shown, ...(allowed === undefined ? {} : { allowed }) };
+  return { interfaceAppraisal: judgeInterface(record, chain, given), lockedBy: record.by };
+}
+
+/**
+ * What a machine shows of an interface: that the platform’s TSM holds it. What somebody locked to look at it is unlocked
+ * again, and binds nothing.
+ */
+export function shownInterface(record: InterfaceRecord | undefined): BoundInterface | null {
+  if (record === undefined || record.by !== 'tsm' || record.left === null || record.report === null) return null;
+  return { state: record.left, lockNonce: record.lock?.nonces.at(-1) ?? null, report: record.report };
 }

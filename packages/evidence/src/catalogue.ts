@@ -329,6 +329,10 @@ const ENTRIES = {
     reference: 'TPM 2.0 Part 2 §10.12.1, pcrDigest',
     hint: 'values were altered, or belong to another moment',
   },
+  'tpm.event-data': {
+    rule: 'Where an event’s digest is that of its data (variables, actions, separators, GRUB’s commands), it is. Told, and rejects nothing: digests are what is quoted.',
+    reference: 'TCG PC Client PFP §10.4.1',
+  },
   'tpm.event-log': {
     rule: 'Replaying the event log gives the quoted PCRs.',
     reference: 'TCG PC Client PFP §10',

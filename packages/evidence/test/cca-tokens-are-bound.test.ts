@@ -1,84 +1,16 @@
 import assert from 'node:assert/strict';
-import { createHash, sign } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { cborBytes, readCbor } from '../src/cbor.ts';
+import { readCbor } from '../src/cbor.ts';
 import { readCcaToken } from '../src/cca/token.ts';
 import { type CcaInput, verifyCca } from '../src/cca/verify.ts';
 import { EVIDENCE_ERRORS } from '../src/errors.ts';
 import { nodeCrypto } from '../src/node-crypto.ts';
 import { recognise } from '../src/recognise.ts';
-import { must, type Signer, signer } from './support/authority.ts';
+import { must } from './support/authority.ts';
+import { cpak, rak, token } from './support/cca-realm.ts';
 import { join } from './support/der.ts';
 
-type Value = number | string | Uint8Array | Map<number, Value> | Value[] | { tag: number; value: Value };
-
-function head(major: number, value: number): Uint8Array {
-  const top = major << 5;
-  if (value < 24) return Uint8Array.of(top | value);
-  if (value < 256) return Uint8Array.of(top | 24, value);
-  return Uint8Array.of(top | 25, value >> 8, value & 0xff);
-}
-function cbor(value: Value): Uint8Array {
-  if (typeof value === 'number') return value < 0 ? head(1, -1 - value) : head(0, value);
-  if (typeof value === 'string') return join(head(3, value.length), Buffer.from(value));
-  if (value instanceof Uint8Array) return cborBytes(value);
-  if (value instanceof Map)
-    return join(head(5, value.size), ...[...value].flatMap(([key, one]) => [cbor(key), cbor(one)]));
-  if (Array.isArray(value)) return join(head(4, value.length), ...value.map(cbor));
-  return join(head(6, value.tag), cbor(value.value));
-}
-function sign1(payload: Uint8Array, by: Signer): Uint8Array {
-  const header = cbor(new Map([[1, -35]]));
-  const signature = sign('sha384', cbor(['Signature1', header, new Uint8Array(), payload]), {
-    key: by.key,
-    dsaEncoding: 'ieee-p1363',
-  });
-  return cbor({ tag: 18, value: [header, new Map(), payload, new Uint8Array(signature)] });
-}
-
-const cpak = signer('platform');
-const rak = signer('realm');
-interface Options {
-  readonly lifecycle?: number;
-  readonly bound?: Uint8Array;
-  readonly platformBy?: Signer;
-  readonly realmBy?: Signer;
-  readonly keyHash?: string;
-  readonly profile?: string | null;
-}
-const PROFILE = 'http://arm.com/CCA-SSD/1.0.0';
-function token({
-  lifecycle = 0x3003,
-  bound,
-  platformBy = cpak,
-  realmBy = rak,
-  keyHash = 'sha-256',
-  profile = PROFILE,
-}: Options = {}): Uint8Array {
-  const point = rak.spki.subarray(-97);
-  const platform = new Map<number, Value>([
-    ...(profile === null ? [] : ([[265, profile]] as const)),
-    [10, bound ?? new Uint8Array(createHash('sha256').update(point).digest())],
-    [2396, new Uint8Array(32)],
-    [256, new Uint8Array(33)],
-    [2395, lifecycle],
-  ]);
-  const realm = new Map<number, Value>([
-    [10, new Uint8Array(64).fill(5)],
-    [44235, new Uint8Array(64)],
-    [44238, new Uint8Array(48).fill(8)],
-    [44239, [new Uint8Array(48), new Uint8Array(48)]],
-    [44236, 'sha-384'],
-    [44237, point],
-    [44240, keyHash],
-  ]);
-  const collection = new Map<number, Value>([
-    [44234, sign1(cbor(platform), platformBy)],
-    [44241, sign1(cbor(realm), realmBy)],
-  ]);
-  return cbor({ tag: 399, value: collection });
-}
 function failed(bytes: Uint8Array, more: Partial<CcaInput> = {}): string[] {
   const { checks } = verifyCca({
     crypto: nodeCrypto(),

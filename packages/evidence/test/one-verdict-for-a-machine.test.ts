@@ -17,6 +17,7 @@ const crypto = nodeCrypto();
 const asOf = Date.parse('2026-01-01');
 const NONCE = new Uint8Array(32).fill(0xa5);
 const machine = snpMachine();
+const LAUNCHED = new Uint8Array(48).fill(0x77);
 const [gpu, second] = [nvidiaDevice(), nvidiaDevice('GB100 A01 GSP FMC LF')];
 const INTERFACE = { state: 'RUN', lockNonce: new Uint8Array(32).fill(3), report: Uint8Array.of(1, 2, 3) } as const;
 
@@ -48,6 +49,7 @@ function judge(bundle: MachineBundle, more: Partial<MachineOptions> = {}) {
   const report = appraiseMachine(bundle, [], {
     ...{ crypto, asOf, nonce: NONCE, allowed: new Set(['nvidia.reference']) },
     roots: [...machine.roots, ...nvidiaRoots],
+    measurements: [LAUNCHED],
     ...more,
   });
   const failed = report.checks.filter(({ status }) => status === 'failed');
@@ -112,7 +114,7 @@ test('a device is bound when it is attested, locked, started, and its interface 
   const judgeDevice = () => ({ ...nothing, interfaceAppraisal: fits });
   assert.deepEqual(judge(bundle, { judgeDevice, tier: 'bound' }).tiers, ['bound']);
   assert.equal(judge(bundle, { judgeDevice, tier: 'bound' }).verdict, 'accepted');
-  assert.deepEqual(judge(bundle).failed, ['machine.interface']);
+  assert.deepEqual(judge(bundle).failed, ['machine.lock', 'machine.interface']);
   const broken = { ...fits, verdict: 'rejected' as const };
   assert.deepEqual(judge(bundle, { judgeDevice: () => ({ ...nothing, interfaceAppraisal: broken }) }).failed, [
     'machine.interface',
@@ -121,6 +123,45 @@ test('a device is bound when it is attested, locked, started, and its interface 
     const unlocked = bundleOf([shown('a', gpu, { interface: { ...INTERFACE, state } })]);
     assert.deepEqual(judge(unlocked, { judgeDevice }).failed, ['machine.tdisp'], state);
   }
+});
+
+test('who locked it must be the TSM, in a VM that is known to run what says so', () => {
+  const bundle = bundleOf([shown('a', gpu, { interface: INTERFACE })]);
+  const said = { ...nothing, interfaceAppraisal: fits };
+  for (const lockedBy of ['requester', null] as const) {
+    const judged = judge(bundle, { judgeDevice: () => ({ ...said, lockedBy }) });
+    assert.deepEqual([judged.tiers, judged.failed], [['attested'], ['machine.lock']]);
+  }
+  // Any guest can write that down, and a host can start any guest.
+  const unknown = judge(bundle, { judgeDevice: () => said, measurements: [] });
+  assert.deepEqual([unknown.verdict, unknown.tiers, unknown.failed], ['accepted', ['attested'], []]);
+  assert.match(unknown.devices[0]?.because.join() ?? '', /nobody compared what the VM runs/);
+  assert.deepEqual(judge(bundle, { judgeDevice: () => said, measurements: [], tier: 'bound' }).failed, [
+    'machine.tier',
+  ]);
+  const other = judge(bundle, { judgeDevice: () => said, measurements: [new Uint8Array(48)] });
+  assert.deepEqual(other.tiers, ['claimed']);
+  // A report that fits nothing that anybody looked at.
+  const bare = { ...fits, checks: [{ ...fits.checks[0], id: 'tdisp.report' }] } as Appraisal;
+  assert.deepEqual(judge(bundle, { judgeDevice: () => ({ ...said, interfaceAppraisal: bare }) }).failed, [
+    'machine.interface',
+  ]);
+});
+
+test('a TPM’s word about an interface is that of no confidential VM', () => {
+  const tpm = makeTpm();
+  const pcrs = Array.from({ length: 24 }, () => new Uint8Array(32));
+  const devices = [shown('a', gpu, { interface: INTERFACE })];
+  const message = attestBytes({ pcrs, nonce: bindingDigests(crypto, NONCE, devices).qualifyingData });
+  const quote = {
+    message: Buffer.from(message).toString('hex'),
+    signature: Buffer.from(signAttest(message, tpm)).toString('hex'),
+    pcrs: pcrs.map((one) => Buffer.from(one).toString('hex')),
+  };
+  const vm = [{ name: 'quote', bytes: new Uint8Array(Buffer.from(JSON.stringify(quote))) }];
+  const judgeDevice = () => ({ ...nothing, interfaceAppraisal: fits });
+  const judged = judge({ nonce: NONCE, vm, devices }, { judgeDevice, trustedKeys: [tpm.spki] });
+  assert.deepEqual([judged.verdict, judged.tiers], ['accepted', ['attested']]);
 });
 
 test('device evidence that the report does not cover is refused, whatever is changed', () => {
@@ -235,6 +276,12 @@ test('the statement is written as documented', () => {
     ...[Buffer.from([1]), Buffer.from('b'), sha384(1), Buffer.from([0])],
   ]);
   assert.deepEqual(Buffer.from(bindingStatement(crypto, NONCE, [device, locked])), expected);
+  const kept = { ...locked, interface: { ...locked.interface, lockNonce: null } };
+  const silent = Buffer.concat([
+    ...[Buffer.from('airlock machine binding 1\0'), Buffer.from([32]), Buffer.from(NONCE), Buffer.from([0, 1])],
+    ...[Buffer.from([1]), Buffer.from('a'), sha384(2), Buffer.from([2, 2]), sha384(3)],
+  ]);
+  assert.deepEqual(Buffer.from(bindingStatement(crypto, NONCE, [kept])), silent);
   assert.deepEqual(deviceNonce(crypto, NONCE), NONCE);
   const short = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
   assert.deepEqual(Buffer.from(deviceNonce(crypto, short)), createHash('sha256').update(short).digest());

@@ -18,6 +18,7 @@ import { readInventory } from '@airlock/linux/inventory.ts';
 import { nodeFiles } from '@airlock/linux/node-files.ts';
 import { decodeEvidence, EVIDENCE_FORMAT, encodeEvidence } from '@airlock/spdm/attest/evidence.ts';
 import { askFunction } from '../ask-function.ts';
+import { shownInterface } from '../bundle-devices.ts';
 import { readBytes, texts } from '../evidence-input.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
@@ -201,7 +202,8 @@ async function readDevices(context: Context, option: string, path: string): Prom
     const spdm = decodeEvidence(document);
     if (!spdm.ok) throw new UsageError(`${shown}: ${spdm.error.message}`);
     const name = spdm.value.device.replace(/^pci:/, '');
-    const given = { kind: 'spdm' as const, evidence: bytes, certificates: new Uint8Array(), interface: null };
+    const locked = shownInterface(spdm.value.interface);
+    const given = { kind: 'spdm' as const, evidence: bytes, certificates: new Uint8Array(), interface: locked };
     return [{ ...given, name: /^[\x21-\x7e]{1,64}$/.test(name) ? name : 'device0' }];
   }
   const { found, problems } = recognise(printable(path), bytes);

@@ -2,6 +2,7 @@
 import { hex } from '@airlock/core/bytes.ts';
 import { sameBytes } from '@airlock/evidence/bytes.ts';
 import { type Appraisal, type Checklist, createChecklist, verdictOf } from '@airlock/evidence/check.ts';
+import type { BoundInterface } from '@airlock/evidence/machine/binding.ts';
 import { checkConfigHeld, checkInterfaceReport, type FunctionLayout } from '../tdisp/check-report.ts';
 import { functionText } from '../tdisp/interface.ts';
 import type { InterfaceRecord } from '../tdisp/record.ts';
@@ -14,6 +15,8 @@ export interface AppraiseInterface {
   readonly function: string | null;
   /** Out of the facts of the record; null where there are none. */
   readonly layout: FunctionLayout | null;
+  /** What a machine shows of it beside the record. */
+  readonly shown?: BoundInterface;
   /** Must the report be compared with the function? Else it is told that it was not. */
   readonly compare: boolean;
   readonly allowed?: ReadonlySet<string>;
@@ -34,6 +37,7 @@ export function appraiseInterface(record: InterfaceRecord, given: AppraiseInterf
     found:
       record.chainDigest === null ? 'of an unknown key' : sameChain ? 'the same' : hex(record.chainDigest).slice(0, 16),
   });
+  if (given.shown !== undefined) checkShown(list, record, given.shown);
   checkFunction(list, record, given);
   checkStates(list, record);
   if (lock !== null && lock.nonces.length > 1) checkNonces(list, lock.nonces);
@@ -55,6 +59,23 @@ export function appraiseInterface(record: InterfaceRecord, given: AppraiseInterf
     checks: list.checks,
     claims: claimsOf(record, report, { found, reached, left }),
   };
+}
+
+function checkShown(list: Checklist, { left, lock, report }: InterfaceRecord, shown: BoundInterface): void {
+  const nonce = lock?.nonces.at(-1) ?? null;
+  const wrong = [
+    ...(shown.state === left ? [] : [`the state: ${shown.state}, recorded is ${left ?? 'none'}`]),
+    ...(sameOrNone(shown.lockNonce, nonce) ? [] : ['the lock nonce']),
+    ...(sameOrNone(shown.report, report) ? [] : ['the report']),
+  ];
+  list.check('tdisp.record', wrong.length === 0, {
+    expected: 'the recorded state, nonce and report',
+    found: wrong.length === 0 ? 'the same' : `another one: ${wrong.join(', ')}`,
+  });
+}
+
+function sameOrNone(a: Uint8Array | null, b: Uint8Array | null): boolean {
+  return a === null || b === null ? a === b : sameBytes(a, b);
 }
 
 function checkFunction(list: Checklist, { facts }: InterfaceRecord, given: AppraiseInterface): void {
