@@ -52,6 +52,8 @@ const BATCH = 64;
 /** How often descriptors and timers are looked at (milliseconds), while pollers have work and while they have none. */
 const LOOK_EVERY_WORKING = 0.05;
 const LOOK_EVERY_IDLE = 0.02;
+/** While they have none and the last work came by a descriptor, as it does from a peer that waits for each answer. */
+const LOOK_EVERY_ANSWERED = 0.002;
 
 /** Code: `system-call-failed`. */
 export function createReactor(calls: LoopCalls, options: ReactorOptions = {}): Result<EventLoop> {
@@ -186,6 +188,7 @@ export function createReactor(calls: LoopCalls, options: ReactorOptions = {}): R
     let lastWork = performance.now();
     let lastLook = lastWork;
     let looking = false;
+    let answered = false;
     while (!stopping) {
       const worked = pollAll();
       if (stopping) break;
@@ -193,11 +196,12 @@ export function createReactor(calls: LoopCalls, options: ReactorOptions = {}): R
       if (worked) {
         if (looking) budget.found();
         looking = false;
+        answered = false;
         lastWork = now;
         if (now - lastLook < LOOK_EVERY_WORKING) continue;
       } else if (pollers.length > 0 && now - lastWork < budget.current) {
         looking = true;
-        if (now - lastLook < LOOK_EVERY_IDLE) continue;
+        if (now - lastLook < (answered ? LOOK_EVERY_ANSWERED : LOOK_EVERY_IDLE)) continue;
       }
       const sleeping = !worked && !(looking && now - lastWork < budget.current) && !mayNotSleep();
       const count = look(sleeping ? timers.wait(now) : 0);
@@ -205,8 +209,10 @@ export function createReactor(calls: LoopCalls, options: ReactorOptions = {}): R
       now = performance.now();
       lastLook = now;
       if (sleeping && count > 0 && pollers.length > 0) budget.slept(now, now - lastWork, looking);
-      if (sleeping) looking = false;
+      else if (looking && count > 0) budget.found();
+      if (sleeping || count > 0) looking = false;
       const called = stopping ? 0 : runTimers(now);
+      if (count > 0) answered = true;
       if (count > 0 || called > 0) lastWork = now;
     }
     return ok(undefined);

@@ -135,7 +135,7 @@ export function receive(calls: UnixCalls, socket: number, into: Uint8Array, most
   const { view, address } = whole;
   const room = Math.min(into.length, MESSAGE_LIMIT);
   const limit = Math.min(Math.max(most, 0), MOST_DESCRIPTORS);
-  whole.bytes.fill(0, 0, PAYLOAD);
+  whole.bytes.fill(0, 0, CONTROL);
   putUint64(view, IOVEC, address + PAYLOAD);
   putUint64(view, IOVEC + 8, room);
   putUint64(view, MSGHDR + 16, address + IOVEC);

@@ -189,7 +189,8 @@ test('the back-end’s channel: requests that were not negotiated, garbage, floo
       const many = new Uint8Array(one.length * 1000);
       for (let i = 0; i < 1000; i++) many.set(one, i * one.length);
       assert.equal(speak(front, back, many), 'no problem');
-      assert.equal(front.configGeneration, 64);
+      // As many as fit into one read.
+      assert.equal(front.configGeneration, Math.floor(4096 / one.length));
       const entry = { address: 0x7000_0000_0000, size: 0, userAddress: 0, access: 3, type: 1 };
       for (let i = 0; i < 20; i++) assert.equal(front.serveChannel(), null);
       assert.equal(speak(front, back, encodeMessage(1, NEED_REPLY, { form: 'iotlb', entry })), 'no problem');

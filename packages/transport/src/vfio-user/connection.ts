@@ -16,7 +16,7 @@ import {
   ACTION_MASK,
   ACTION_TRIGGER,
   ACTION_UNMASK,
-  bytesOf,
+  capabilitiesText,
   commandName,
   DATA_BOOL,
   DATA_EVENTFD,
@@ -29,13 +29,14 @@ import {
   DMA_READ,
   DMA_UNMAP,
   DMA_WRITE,
+  Draft,
   ERROR,
-  encodeVersion,
   HEADER_SIZE,
   type Header,
   IRQ_INTX,
   IRQ_MSI,
   IRQ_MSIX,
+  type Message,
   parseDmaMap,
   parseDmaUnmap,
   parseRegionAccess,
@@ -44,7 +45,6 @@ import {
   putUint64,
   REGION_READ,
   REGION_WRITE,
-  startMessage,
   TRANSFER_LIMIT,
   TYPE_REPLY,
   takeUint64,
@@ -95,6 +95,9 @@ export class Connection implements FunctionLink {
   private readonly interrupts: readonly InterruptSet[];
   private readonly watch: Watch;
   private readonly transfers = new Map<number, Transfer>();
+  /** A function may begin a transfer while the answer to its access is in the making. */
+  private readonly answers = new Draft();
+  private readonly requests = new Draft();
   private lastId = 0;
   private greeted = false;
   private over = false;
@@ -160,7 +163,7 @@ export class Connection implements FunctionLink {
       done(result.ok ? ok(undefined) : result),
     );
     if (message === null) return;
-    bytesOf(message).set(bytes, HEADER_SIZE + 16);
+    message.bytes.set(bytes, HEADER_SIZE + 16);
     this.send(message);
   }
 
@@ -170,7 +173,7 @@ export class Connection implements FunctionLink {
     count: number,
     data: number,
     done: (result: Result<Uint8Array>) => void,
-  ): DataView | null {
+  ): Message | null {
     if (this.over || this.transfers.size >= TRANSFERS_LIMIT) {
       done(fail(this.over ? 'vfio-user-gone' : 'vfio-user-dma-refused', `${this.transfers.size} transfers wait`));
       return null;
@@ -178,9 +181,9 @@ export class Connection implements FunctionLink {
     do this.lastId = (this.lastId + 1) & 0xffff;
     while (this.transfers.has(this.lastId));
     this.transfers.set(this.lastId, { command, count, done });
-    const message = startMessage(this.lastId, command, 0, 16 + data);
-    putUint64(message, HEADER_SIZE, address);
-    putUint64(message, HEADER_SIZE + 8, count);
+    const message = this.requests.start(this.lastId, command, 0, 16 + data);
+    putUint64(message.view, HEADER_SIZE, address);
+    putUint64(message.view, HEADER_SIZE + 8, count);
     return message;
   }
 
@@ -194,8 +197,7 @@ export class Connection implements FunctionLink {
       if (!this.socket.pending) this.watch.setEvents(READABLE);
     }
     if ((events & (READABLE | HANGUP)) === 0) return;
-    // What one client sends must not keep the loop from its other work.
-    for (let messages = 0; messages < 64 && !this.over; messages++) {
+    while (!this.over) {
       const frame = this.socket.next();
       if (!frame.ok) this.close(frame.error.code === 'vfio-user-gone' ? null : frame.error);
       if (!frame.ok || frame.value === null) return;
@@ -233,7 +235,7 @@ export class Connection implements FunctionLink {
     return outcome.error;
   }
 
-  private carryOut(header: Header, body: Uint8Array, descriptors: Descriptors): Result<DataView> {
+  private carryOut(header: Header, body: Uint8Array, descriptors: Descriptors): Result<Message> {
     switch (header.command) {
       case VERSION:
         return this.greet(header, body);
@@ -256,24 +258,26 @@ export class Connection implements FunctionLink {
       case DEVICE_RESET:
         if (body.length !== 0) return fail('vfio-user-body-invalid', `DEVICE_RESET: ${body.length} bytes`);
         this.served.reset();
-        return ok(answer(header, 0));
+        return ok(this.answer(header, 0));
       default:
         return fail('vfio-user-not-offered', commandName(header.command));
     }
   }
 
-  private greet(header: Header, body: Uint8Array): Result<DataView> {
+  private greet(header: Header, body: Uint8Array): Result<Message> {
     const version = parseVersion(body);
     if (!version.ok) return version;
     const { major, minor } = version.value;
     if (major !== 0) return fail('vfio-user-version-invalid', `version ${major}.${minor}; this is 0.0`);
     this.greeted = true;
     this.served.attach(this);
-    const reply = encodeVersion(header.id, body.length, 16);
-    return ok(new DataView(reply.buffer));
+    const text = capabilitiesText(body.length, 16);
+    const reply = this.answer(header, 4 + text.length);
+    for (let i = 0; i < text.length; i++) reply.bytes[HEADER_SIZE + 4 + i] = text.charCodeAt(i);
+    return ok(reply);
   }
 
-  private mapDma(header: Header, body: Uint8Array, descriptors: Descriptors): Result<DataView> {
+  private mapDma(header: Header, body: Uint8Array, descriptors: Descriptors): Result<Message> {
     const range = parseDmaMap(body);
     if (!range.ok) return range;
     const fd = descriptors.take(0);
@@ -281,10 +285,10 @@ export class Connection implements FunctionLink {
     if (fd >= 0) this.calls.close(fd);
     if (!mapped.ok) return mapped;
     this.served.memoryChanged();
-    return ok(answer(header, 0));
+    return ok(this.answer(header, 0));
   }
 
-  private unmapDma(header: Header, body: Uint8Array): Result<DataView> {
+  private unmapDma(header: Header, body: Uint8Array): Result<Message> {
     const range = parseDmaUnmap(body);
     if (!range.ok) return range;
     // After the reply the client may give the memory to somebody else.
@@ -293,55 +297,55 @@ export class Connection implements FunctionLink {
       range.value === null ? ok(this.dma.unmapAll()) : this.dma.unmap(range.value.address, range.value.size);
     this.served.memoryChanged();
     if (!unmapped.ok) return unmapped;
-    const reply = answer(header, body.length);
-    bytesOf(reply).set(body, HEADER_SIZE);
+    const reply = this.answer(header, body.length);
+    reply.bytes.set(body, HEADER_SIZE);
     return ok(reply);
   }
 
-  private describe(header: Header, body: Uint8Array): Result<DataView> {
+  private describe(header: Header, body: Uint8Array): Result<Message> {
     if (body.length !== 16) return fail('vfio-user-body-invalid', `DEVICE_GET_INFO: ${body.length} bytes`);
-    const reply = answer(header, 16);
-    reply.setUint32(HEADER_SIZE, 16, true);
+    const reply = this.answer(header, 16);
+    reply.view.setUint32(HEADER_SIZE, 16, true);
     // It can be reset, and it is a PCI function.
-    reply.setUint32(HEADER_SIZE + 4, 3, true);
-    reply.setUint32(HEADER_SIZE + 8, this.served.regionSizes.length, true);
-    reply.setUint32(HEADER_SIZE + 12, IRQ_KINDS, true);
+    reply.view.setUint32(HEADER_SIZE + 4, 3, true);
+    reply.view.setUint32(HEADER_SIZE + 8, this.served.regionSizes.length, true);
+    reply.view.setUint32(HEADER_SIZE + 12, IRQ_KINDS, true);
     return ok(reply);
   }
 
-  private describeRegion(header: Header, body: Uint8Array): Result<DataView> {
+  private describeRegion(header: Header, body: Uint8Array): Result<Message> {
     if (body.length !== 32) return fail('vfio-user-body-invalid', `DEVICE_GET_REGION_INFO: ${body.length} bytes`);
     const index = new DataView(body.buffer, body.byteOffset).getUint32(8, true);
     const size = this.served.regionSizes[index];
     if (size === undefined) return fail('vfio-user-no-such-region', `region ${index}`);
-    const reply = answer(header, 32);
-    reply.setUint32(HEADER_SIZE, 32, true);
-    reply.setUint32(HEADER_SIZE + 4, size === 0 ? 0 : 3, true);
-    reply.setUint32(HEADER_SIZE + 8, index, true);
-    putUint64(reply, HEADER_SIZE + 16, size);
+    const reply = this.answer(header, 32);
+    reply.view.setUint32(HEADER_SIZE, 32, true);
+    reply.view.setUint32(HEADER_SIZE + 4, size === 0 ? 0 : 3, true);
+    reply.view.setUint32(HEADER_SIZE + 8, index, true);
+    putUint64(reply.view, HEADER_SIZE + 16, size);
     return ok(reply);
   }
 
-  private describeIrq(header: Header, body: Uint8Array): Result<DataView> {
+  private describeIrq(header: Header, body: Uint8Array): Result<Message> {
     if (body.length !== 16) return fail('vfio-user-body-invalid', `DEVICE_GET_IRQ_INFO: ${body.length} bytes`);
     const index = new DataView(body.buffer, body.byteOffset).getUint32(8, true);
     if (index >= IRQ_KINDS) return fail('vfio-user-no-such-region', `interrupt ${index}`);
     const count = this.interrupts[index]?.count ?? 0;
-    const reply = answer(header, 16);
-    reply.setUint32(HEADER_SIZE, 16, true);
+    const reply = this.answer(header, 16);
+    reply.view.setUint32(HEADER_SIZE, 16, true);
     // By eventfd; INTx can be masked and masks itself.
-    reply.setUint32(HEADER_SIZE + 4, count === 0 ? 0 : index === IRQ_INTX ? 7 : 1, true);
-    reply.setUint32(HEADER_SIZE + 8, index, true);
-    reply.setUint32(HEADER_SIZE + 12, count, true);
+    reply.view.setUint32(HEADER_SIZE + 4, count === 0 ? 0 : index === IRQ_INTX ? 7 : 1, true);
+    reply.view.setUint32(HEADER_SIZE + 8, index, true);
+    reply.view.setUint32(HEADER_SIZE + 12, count, true);
     return ok(reply);
   }
 
-  private setIrqs(header: Header, body: Uint8Array, descriptors: Descriptors): Result<DataView> {
+  private setIrqs(header: Header, body: Uint8Array, descriptors: Descriptors): Result<Message> {
     const set = parseSetIrqs(body);
     if (!set.ok) return set;
     const { data, action, index, start, count, flags } = set.value;
     const vectors = this.interrupts[index];
-    const reply = ok(answer(header, 0));
+    const reply = ok(this.answer(header, 0));
     if (vectors === undefined) {
       return index < IRQ_KINDS ? reply : fail('vfio-user-no-such-region', `interrupt ${index}`);
     }
@@ -376,15 +380,14 @@ export class Connection implements FunctionLink {
     return reply;
   }
 
-  private readRegion(header: Header, body: Uint8Array): Result<DataView> {
+  private readRegion(header: Header, body: Uint8Array): Result<Message> {
     const access = parseRegionAccess(REGION_READ, body);
     if (!access.ok) return access;
     const { region, offset, count } = access.value;
     if (!this.within(region, offset, count)) return fail('vfio-user-no-such-region', outside(access.value));
-    const reply = answer(header, 16 + count);
-    const bytes = bytesOf(reply);
-    bytes.set(body, HEADER_SIZE);
-    const data = bytes.subarray(HEADER_SIZE + 16);
+    const reply = this.answer(header, 16 + count);
+    reply.bytes.set(body, HEADER_SIZE);
+    const data = reply.bytes.subarray(HEADER_SIZE + 16);
     this.served.readRegion(region, offset, data);
     if (region === CONFIG_REGION && this.options.stealth) this.hideCapabilities(offset, data);
     return ok(reply);
@@ -415,14 +418,14 @@ export class Connection implements FunctionLink {
     }
   }
 
-  private writeRegion(header: Header, body: Uint8Array): Result<DataView> {
+  private writeRegion(header: Header, body: Uint8Array): Result<Message> {
     const access = parseRegionAccess(REGION_WRITE, body);
     if (!access.ok) return access;
     const { region, offset, count, data } = access.value;
     if (!this.within(region, offset, count)) return fail('vfio-user-no-such-region', outside(access.value));
     this.served.writeRegion(region, offset, data);
-    const reply = answer(header, 16);
-    bytesOf(reply).set(body.subarray(0, 16), HEADER_SIZE);
+    const reply = this.answer(header, 16);
+    reply.bytes.set(body.subarray(0, 16), HEADER_SIZE);
     return ok(reply);
   }
 
@@ -453,12 +456,17 @@ export class Connection implements FunctionLink {
 
   private refuse(header: Header, errno: number): void {
     if (header.noReply || this.over) return;
-    this.send(startMessage(header.id, header.command, TYPE_REPLY | ERROR, 0, errno));
+    this.send(this.answers.start(header.id, header.command, TYPE_REPLY | ERROR, 0, errno));
   }
 
-  private send(message: DataView): void {
+  /** A reply whose header is the request's. */
+  private answer(header: Header, body: number): Message {
+    return this.answers.start(header.id, header.command, TYPE_REPLY, body);
+  }
+
+  private send(message: Message): void {
     if (this.over) return;
-    const sent = this.socket.send(bytesOf(message));
+    const sent = this.socket.send(message.bytes);
     if (!sent.ok) this.close(sent.error);
     else if (this.socket.pending) this.watch.setEvents(READABLE | WRITABLE);
   }
@@ -480,9 +488,4 @@ function problem(code: string, message: string): Problem {
 
 function outside({ region, offset, count }: { region: number; offset: number; count: number }): string {
   return `${count} bytes at ${offset} of region ${region}`;
-}
-
-/** A reply whose header is the request's. */
-function answer(header: Header, body: number): DataView {
-  return startMessage(header.id, header.command, TYPE_REPLY, body);
 }

@@ -104,19 +104,50 @@ export const VFIO_USER_FRAMING: Framing<Header> = {
   },
 };
 
-/** A whole message: header, then a body that the caller fills in at HEADER_SIZE. */
-export function startMessage(id: number, command: number, flags: number, body: number, errno = 0): DataView {
-  const view = new DataView(new ArrayBuffer(HEADER_SIZE + body));
-  view.setUint16(0, id, true);
-  view.setUint16(2, command, true);
-  view.setUint32(4, HEADER_SIZE + body, true);
-  view.setUint32(8, flags, true);
-  view.setUint32(12, errno, true);
-  return view;
+/** A whole message: header, then a body that the caller fills in at HEADER_SIZE. The same bytes twice. */
+export interface Message {
+  readonly view: DataView;
+  readonly bytes: Uint8Array;
 }
 
-export function bytesOf(view: DataView): Uint8Array {
-  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+/** Bodies up to here are put together in the same place again and again. */
+const SMALL_BODY = 64;
+
+/**
+ * Where messages are put together, one at a time: what `start` gives is valid until it is called again. Whoever may have
+ * two in the making has two drafts.
+ */
+export class Draft {
+  /** By length of the body, once there was one; all over the same bytes. */
+  private readonly small: Message[] = [];
+  private readonly room = new ArrayBuffer(HEADER_SIZE + SMALL_BODY);
+
+  /** The body is zero. */
+  start(id: number, command: number, flags: number, body: number, errno = 0): Message {
+    const message = this.messageOf(body);
+    const { view } = message;
+    view.setUint16(0, id, true);
+    view.setUint16(2, command, true);
+    view.setUint32(4, HEADER_SIZE + body, true);
+    view.setUint32(8, flags, true);
+    view.setUint32(12, errno, true);
+    message.bytes.fill(0, HEADER_SIZE);
+    return message;
+  }
+
+  private messageOf(body: number): Message {
+    if (body > SMALL_BODY) return over(new ArrayBuffer(HEADER_SIZE + body), HEADER_SIZE + body);
+    let message = this.small[body];
+    if (message === undefined) {
+      message = over(this.room, HEADER_SIZE + body);
+      this.small[body] = message;
+    }
+    return message;
+  }
+}
+
+function over(room: ArrayBuffer, length: number): Message {
+  return { view: new DataView(room, 0, length), bytes: new Uint8Array(room, 0, length) };
 }
 
 /** A 64-bit field as a number; `NaN` above 2^53, which no check lets through. */
@@ -174,8 +205,8 @@ function parseCapabilities(bytes: Uint8Array): Readonly<Record<string, unknown>>
   }
 }
 
-/** Our VERSION reply: never longer than the request, or QEMU has no room for it. */
-export function encodeVersion(id: number, room: number, mostDescriptors: number): Uint8Array {
+/** What the VERSION reply says, after its two numbers: never longer than the request, or QEMU has no room for it. */
+export function capabilitiesText(room: number, mostDescriptors: number): string {
   const whole = JSON.stringify({
     capabilities: {
       max_msg_fds: mostDescriptors,
@@ -184,11 +215,8 @@ export function encodeVersion(id: number, room: number, mostDescriptors: number)
       pgsizes: 4096,
     },
   });
-  const text = 4 + whole.length + 1 <= room ? whole : 4 + 3 <= room ? '{}' : '';
-  const length = text === '' ? 0 : text.length + 1;
-  const message = startMessage(id, VERSION, TYPE_REPLY, 4 + length);
-  for (let i = 0; i < text.length; i++) message.setUint8(HEADER_SIZE + 4 + i, text.charCodeAt(i));
-  return bytesOf(message);
+  if (4 + whole.length + 1 <= room) return `${whole}\0`;
+  return 4 + 3 <= room ? '{}\0' : '';
 }
 
 export const DMA_READABLE = 1;

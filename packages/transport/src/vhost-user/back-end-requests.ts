@@ -10,9 +10,6 @@ import { type MessageSocket, messageSocket } from './message-socket.ts';
 import { IOTLB_MISS, type IotlbEntry } from './payload.ts';
 import { BACK_END_MESSAGES, backEndMessage, NEED_REPLY, REPLY } from './protocol.ts';
 
-/** Messages that are handled at one look. */
-const BATCH = 64;
-
 export interface BackEndWishes {
   readonly configChanged: () => void;
   /** The back-end knows no translation of an address. False where there is none. */
@@ -53,7 +50,7 @@ export class BackEndRequests {
 
   /** Handles what has arrived. A back-end that breaks a rule here is not to be spoken to again. */
   serve(): Problem | null {
-    for (let i = 0; i < BATCH && !this.ended; i++) {
+    while (!this.ended) {
       const frame = this.socket.next();
       if (!frame.ok) {
         this.ended = true;

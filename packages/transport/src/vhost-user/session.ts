@@ -20,9 +20,6 @@ import {
 } from './protocol.ts';
 import { type Answer, Requests, type RequestsOwner } from './requests.ts';
 
-/** Messages that are handled before the reactor turns again. */
-const BATCH = 64;
-
 export interface SessionOwner extends RequestsOwner {
   /** The connection is over; told once. `vhost-user-closed` is how a front-end leaves in order. */
   readonly ended: (why: Problem) => void;
@@ -49,7 +46,7 @@ export class Session {
       this.close(problem);
       return;
     }
-    for (let i = 0; i < BATCH && this.open && !this.socket.pending; i++) {
+    while (this.open && !this.socket.pending) {
       const frame = this.socket.next();
       if (!frame.ok) {
         this.close(frame.error);
