@@ -64,7 +64,9 @@ export async function run(context: Context, args: readonly string[]): Promise<nu
     return usage(context, verb, misuse(error, verb));
   }
   if (parsed.values['help'] === true) {
-    context.stdout(`airlock ${verb.name} ${verb.usage}\n\n${verb.summary}\n\n${verb.help.trim()}\n`);
+    const help = verb.helpFor?.(parsed.positionals) ?? verb.help;
+    const body = help.replace(/^\n+/, '').trimEnd(); // the first line keeps its indent
+    context.stdout(`airlock ${verb.name} ${verb.usage}\n\n${verb.summary}\n\n${body}\n`);
     return EXIT.fine;
   }
   try {

@@ -30,6 +30,8 @@ export interface Verb {
   readonly usage: string;
   /** The rest of `--help`: one line an option, then examples. */
   readonly help: string;
+  /** The same where words before `--help` choose a part of it: the options of one type of device. */
+  helpFor?(positionals: readonly string[]): string;
   readonly options: ParseArgsOptionsConfig;
   /** Returns the exit code. Unknown options and `--help` never reach it. */
   run(context: Context, values: Values, positionals: readonly string[]): Promise<number>;

@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { SERVED_TYPES } from '@airlock/device/serve-types.ts';
 import { run } from '../src/main.ts';
 import { fakeContext } from './fake-context.ts';
 
@@ -21,6 +22,22 @@ async function refused(...args: string[]): Promise<{ code: number; stderr: strin
   return { code, stderr: context.err() };
 }
 
+test('--help tells the types; with a type, its options and no other’s', async () => {
+  const all = fakeContext();
+  assert.equal(await run(all, ['device', 'serve', '--help']), 0);
+  const lines = all.out().split('\n');
+  for (const type of Object.keys(SERVED_TYPES))
+    assert.ok(
+      lines.some((line) => line.startsWith(`  ${type} `)),
+      type,
+    );
+  assert.ok(lines.every((line) => line.length <= 120) && lines.length < 70);
+  const one = fakeContext();
+  assert.equal(await run(one, ['device', 'serve', 'gpu', '--help']), 0);
+  assert.match(one.out(), /^gpu: .*\n {2}not over vhost-user: .*\n {2}--size WIDTHxHEIGHT/m);
+  assert.doesNotMatch(one.out(), /--share|--tap/);
+});
+
 test('wrong use is answered with what would be right', async () => {
   const cases: readonly (readonly [readonly string[], RegExp])[] = [
     [[], /which type\? one of block, /],
@@ -29,7 +46,9 @@ test('wrong use is answered with what would be right', async () => {
     [['block', '--file', image], /--socket PATH is needed/],
     [['block', '--socket', socket], /--file FILE is needed/],
     [['entropy', '--socket', socket, '--file', image], /--file is an option of block/],
-    [['block', '--socket', socket, '--file', image, '--transport', 'x'], /--transport: one of vhost-user/],
+    [['block', '--socket', socket, '--file', image, '--transport', 'x'], /--transport: no x; one of vhost-user/],
+    [['block', '--socket', socket, '--file', image, '--transport', 'vfiouser'], /did you mean vfio-user\?/],
+    [['gpu', '--socket', socket], /not served over vhost-user: .*--transport vfio-user carries it/],
     [['block', '--socket', socket, '--file', image, '--queues', '0'], /--queues 0: a whole number from 1 to/],
     [['block', '--socket', socket, '--file', image, '--queue-size', '100'], /a power of two/],
     [['block', '--socket', socket, '--file', image, '--cache', 'none'], /one of writeback, writethrough/],

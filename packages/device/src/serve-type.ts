@@ -59,6 +59,8 @@ export interface ServedType {
   /** One line for the list of types. */
   readonly summary: string;
   readonly options: Readonly<Record<string, ServeOption>>;
+  /** Transports, by name, that cannot carry the type, with why. */
+  readonly not?: Readonly<Record<string, string>>;
   /** Code for what is wrong with the options: `device-option-invalid`. Pure. */
   prepare(values: OptionValues): Result<PreparedDevice>;
 }

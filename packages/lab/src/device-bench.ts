@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { VIRTIO_TYPES, type VirtioTypeName } from '@airlock/core/virtio.ts';
+import { SERVED_TYPES } from '@airlock/device/serve-types.ts';
 import type { Kernel } from './cache.ts';
 import { type DeviceProcess, startDevice } from './device-process.ts';
 import { bootDriverGuest, type DriverImages } from './driver-guest.ts';
@@ -39,8 +40,6 @@ export interface DeviceCase {
   readonly driver: string;
   /** What turns that driver on when a kernel is built: `CONFIG_` and this; null where Linux has none at all. */
   readonly option: string | null;
-  /** Transports that cannot carry the device, with why. */
-  readonly not?: Partial<Readonly<Record<DeviceTransport, string>>>;
   /** Queues and bytes of configuration, for a front-end that has to be told. */
   readonly shape: { readonly queues: number; readonly config: number };
   /**
@@ -75,11 +74,12 @@ export interface CaseOutcome {
 /** MiB of the guest, of which it uses the lower half: the upper one is for `memory` devices to plug. */
 export const GUEST_MEMORY = 1024;
 export const GUEST_USES = 512;
-const PORTS = 6;
+/** Slots of a guest. */
+export const PORTS = 6;
 
-/** Boots a guest with free slots. Codes: the guest's. */
-export function bootBench(images: DriverImages): Promise<Result<Guest>> {
-  const ports = Array.from({ length: PORTS }, (_, i): Part => {
+/** Slots for what is plugged in while the guest runs: `port1` and on, with room for a window of 16 MiB each. */
+export function freeSlots(): Part[] {
+  return Array.from({ length: PORTS }, (_, i) => {
     const number = String(i + 1);
     return {
       device: {
@@ -88,8 +88,12 @@ export function bootBench(images: DriverImages): Promise<Result<Guest>> {
       },
     };
   });
+}
+
+/** Boots a guest with free slots. Codes: the guest's. */
+export function bootBench(images: DriverImages): Promise<Result<Guest>> {
   return bootDriverGuest(images, {
-    parts: ports,
+    parts: freeSlots(),
     memory: GUEST_MEMORY,
     // Time in an emulated guest on a busy machine is uneven, which is no fault of a device.
     cmdline: `mem=${GUEST_USES}M tsc=nowatchdog`,
@@ -121,7 +125,7 @@ export async function runCase(
   const outcome = (done: Result<string>, excused: string | null = null): CaseOutcome => ({
     ...{ type: one.type, transport, driver, done, excused, warnings, listing },
   });
-  const excuse = one.not?.[transport];
+  const excuse = (await SERVED_TYPES[one.type]?.())?.served.not?.[transport];
   if (excuse !== undefined) return outcome(fail('device-bench-failed', excuse), excuse);
   const control = join(folder, 'control');
   const expected = kernelDriver(kernel, one.option);

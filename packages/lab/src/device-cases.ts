@@ -134,7 +134,6 @@ const gpu: DeviceCase = {
   driver: 'virtio_gpu',
   option: 'DRM_VIRTIO_GPU',
   shape: { queues: 2, config: 16 },
-  not: { 'vhost-user': 'its requests name memory themselves, which this transport does not show' },
   options: (folder) => ['--size', `${GPU_PICTURE.width}x${GPU_PICTURE.height}`, '--png', join(folder, 'picture.png')],
   async use(bench) {
     // The console's own picture first; then the upper half red and the lower half blue, as the framebuffer has them.
@@ -290,7 +289,6 @@ const pmem: DeviceCase = {
   type: 'pmem',
   driver: 'virtio_pmem',
   option: 'VIRTIO_PMEM',
-  not: { 'vhost-user': 'there is no shared memory window in this front-end' },
   shape: { queues: 1, config: 16 },
   options(folder) {
     const file = join(folder, 'pmem.img');

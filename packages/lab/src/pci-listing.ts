@@ -35,3 +35,11 @@ export function readPciListing(text: string): PciListing {
     complaints: lines.filter((line) => COMPLAINTS.some((complaint) => complaint.test(line))),
   };
 }
+
+/** Capabilities that lspci is to find in every function of ours, by what it calls them; one more for a shared window. */
+export const VIRTIO_CAPABILITIES: readonly RegExp[] = [
+  /^\[40\] Express \(v2\) Endpoint/,
+  /Power Management version 3$/,
+  /MSI-X: Enable[+-] Count=[0-9]+ Masked-$/,
+  ...['CommonCfg', 'ISR', 'DeviceCfg', 'Notify', '<unknown>'].map((name) => new RegExp(`VirtIO: ${name}$`)),
+];

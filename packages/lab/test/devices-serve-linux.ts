@@ -11,15 +11,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { KernelSeries } from '../src/cache.ts';
+import { freeSlots, runCase } from '../src/device-bench.ts';
+import { DEVICE_CASES } from '../src/device-cases.ts';
 import { type DeviceProcess, startDevice } from '../src/device-process.ts';
 import { bootDriverGuest, type DriverImages, prepareDriverGuest, vhostUserPart } from '../src/driver-guest.ts';
 import type { Guest } from '../src/guest.ts';
 import type { Part } from '../src/qemu.ts';
+import { assertClean } from './clean-case.ts';
 
 const DISK_BYTES = 96 << 20;
 const CID = 42;
 const ECHO_PORT = 5000;
 const CALL_PORT = 6000;
+/** A model with events, one with a window of memory, and one that Debian's kernels have no driver for. */
+const PLUGGED_IN = ['input', 'pmem', 'spi'] as const;
 
 interface Devices {
   readonly folder: string;
@@ -132,7 +137,7 @@ export function devicesServeLinux(series: KernelSeries): void {
     assert.ok(images.ok, JSON.stringify(images));
     const { folder, parts, processes } = await startAll(t);
     await echoServer(t, join(folder, `vsock_${ECHO_PORT}`));
-    const guest = await boot(t, images.value, parts);
+    const guest = await boot(t, images.value, [...parts, ...freeSlots()]);
 
     await t.test('each device has the kernel’s driver, modern and behind the DMA API', async () => {
       const drivers = await shell(
@@ -272,6 +277,15 @@ sync; sha256sum deep/er/moved | cut -d' ' -f1`,
       );
       assert.match(await say(join(folder, 'talk'), 'one\ntwo\n', /heard two\r?\n/), /heard one\r?\nheard two/);
     });
+
+    for (const type of PLUGGED_IN) {
+      await t.test(`${type}, a function of ours plugged in beside them: used, and nobody complains`, async (each) => {
+        const one = DEVICE_CASES.find((known) => known.type === type);
+        assert.ok(one !== undefined);
+        const outcome = await runCase(guest, images.value.kernel, 'vfio-user', one, PLUGGED_IN.indexOf(type));
+        each.diagnostic(assertClean(outcome, one, images.value.kernel));
+      });
+    }
 
     await guest.end();
 

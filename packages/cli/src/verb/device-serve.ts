@@ -14,6 +14,24 @@ const TRANSPORTS = Object.keys(SERVE_TRANSPORTS);
 /** Options of the verb itself; all others belong to a type. */
 const OWN = ['socket', 'as', 'transport', 'once', 'unsealed-memory', 'plain', 'no-sandbox', 'json', 'help'];
 
+/** What all types have in common. */
+const OWN_HELP = `For every type:
+  --socket PATH          where the VMM connects; made with mode 0600, removed at the end
+  --transport NAME       how it is served (default: ${TRANSPORTS[0]})
+      vhost-user         the VMM makes a virtio function, the device is its queues: QEMU, DPDK, libblkio
+      vfio-user          the device is the whole PCI function: QEMU 11's vfio-user-pci
+      vduse              for the drivers of this machine's own kernel (6.12 on), which takes block and net; needs root
+  --as NAME              vduse: what the device is called on this machine (default: airlock-TYPE)
+  --once                 end when the first front-end has gone
+  --unsealed-memory      take memory that the front-end can shrink (libblkio, DPDK): it can then kill this device
+  --no-sandbox           stay in this machine's namespaces, with all files and system calls in reach
+  --plain                vfio-user: let the VMM emulate MSI-X instead of owning capabilities and interrupts
+  --json                 what happens as one JSON object a line
+
+Front-ends may come and go; SIGTERM or SIGINT ends it, with everything written. Exit codes: 0 ended in order, 2 usage,
+3 it could not begin, or did not end in order.
+`;
+
 /** How a front-end leaves when nothing is wrong. */
 const IN_ORDER = ['vhost-user-closed', 'vfio-user-gone'];
 
@@ -31,25 +49,19 @@ export const verb: Verb = {
   summary: 'be a device: a disk, a network card and others, for a VMM to connect to',
   usage: 'TYPE --socket PATH | --transport vduse [options of the type] [--json]',
   help: `
-  --socket PATH          where the VMM connects; made with mode 0600, removed at the end
-  --transport NAME       how it is served: ${TRANSPORTS.join(', ')} (default: ${TRANSPORTS[0]})
-  --as NAME              vduse: what the device is called on this machine (default: airlock-TYPE)
-  --once                 end when the first front-end has gone
-  --unsealed-memory      take memory that the front-end can shrink (libblkio, DPDK): it can then kill this device
-  --no-sandbox           stay in this machine's namespaces, with all files and system calls in reach
-  --plain                vfio-user: let the VMM emulate MSI-X instead of owning capabilities and interrupts
-  --json                 what happens as one JSON object a line
-
-${[...types].map(typeHelp).join('\n')}
-Front-ends may come and go; SIGTERM or SIGINT ends it, with everything written. Exit codes: 0 ended in order, 2 usage,
-3 it could not begin, or did not end in order.
-
+TYPE is one of these; airlock device serve TYPE --help tells its own options:
+${[...types].map(([name, { summary }]) => `  ${name.padEnd(9)} ${summary}\n`).join('')}
+${OWN_HELP}
   airlock device serve block --socket /run/vm1/disk.sock --file disk.img
   qemu-system-x86_64 -M q35,memory-backend=mem -object memory-backend-memfd,id=mem,size=1G,share=on \\
     -chardev socket,id=disk,path=/run/vm1/disk.sock -device vhost-user-blk-pci,chardev=disk ...
   airlock device serve entropy --transport vfio-user --socket /run/vm1/random.sock
   qemu-system-x86_64 ... -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"/run/vm1/random.sock"}}'
 `,
+  helpFor: ([name = '']) => {
+    const type = types.get(name);
+    return type === undefined ? verb.help : `${typeHelp(name, type)}\n${OWN_HELP}`;
+  },
   options: {
     socket: { type: 'string' },
     as: { type: 'string' },
@@ -68,12 +80,13 @@ Front-ends may come and go; SIGTERM or SIGINT ends it, with everything written. 
   run,
 };
 
-function typeHelp([name, { summary, options }]: readonly [string, ServedType]): string {
+function typeHelp(name: string, { summary, options, not = {} }: ServedType): string {
   const lines = Object.entries(options).map(([option, { value, help, multiple }]: [string, ServeOption]) => {
     const words = `--${option}${value === undefined ? '' : ` ${value}`}`;
-    return `    ${words.padEnd(22)} ${help}${multiple === true ? ' (may be repeated)' : ''}\n`;
+    return `  ${words.padEnd(22)} ${help}${multiple === true ? ' (may be repeated)' : ''}\n`;
   });
-  return `  ${name}: ${summary}\n${lines.join('')}`;
+  const excuses = Object.entries(not).map(([transport, why]) => `  not over ${transport}: ${why}\n`);
+  return `${name}: ${summary}\n${excuses.join('')}${lines.join('')}`;
 }
 
 async function run(context: Context, values: Values, positionals: readonly string[]): Promise<number> {
@@ -88,7 +101,14 @@ async function run(context: Context, values: Values, positionals: readonly strin
   if (more.length > 0) throw new UsageError(`one type, got ${safe(positionals.join(' '))}`);
   const { transport = TRANSPORTS[0] } = values;
   if (typeof transport !== 'string' || !TRANSPORTS.includes(transport)) {
-    throw new UsageError(`--transport: one of ${TRANSPORTS.join(', ')}`);
+    const near = typeof transport === 'string' ? nearest(transport, TRANSPORTS) : undefined;
+    const which = near === undefined ? `one of ${TRANSPORTS.join(', ')}` : `did you mean ${near}?`;
+    throw new UsageError(`--transport: no ${safe(String(transport))}; ${which}`);
+  }
+  const excuse = type.not?.[transport];
+  if (excuse !== undefined) {
+    const other = TRANSPORTS.find((one) => type.not?.[one] === undefined);
+    throw new UsageError(`${name} is not served over ${transport}: ${excuse}; --transport ${other} carries it`);
   }
   const place = placeOf(name, transport, values);
   const own = optionsOf(name, type, values);

@@ -10,6 +10,7 @@ const LARGEST = 4095;
 
 export const served = servedModel({
   summary: 'a 2D display; the control word screenshot gives its picture as a PNG',
+  not: { 'vhost-user': 'its requests name the guest’s memory themselves, which that transport does not show' },
   options: {
     size: { type: 'string', value: 'WIDTHxHEIGHT', help: 'pixels, each at most 4095; 1024x768' },
     png: { type: 'string', value: 'FILE', help: 'where a screenshot is written too; a file that is there is replaced' },

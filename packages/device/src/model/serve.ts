@@ -18,6 +18,8 @@ export interface PreparedModel {
 export interface ServedModel {
   readonly summary: string;
   readonly options: Readonly<Record<string, ServeOption>>;
+  /** As of every type. */
+  readonly not?: Readonly<Record<string, string>>;
   /** Code: `device-option-invalid`. Pure. */
   prepare(values: OptionValues): Result<PreparedModel>;
 }
@@ -33,6 +35,7 @@ export function servedModel(model: ServedModel): ServedType {
   return {
     summary: model.summary,
     options: { ...model.options, control: CONTROL },
+    ...(model.not === undefined ? {} : { not: model.not }),
     prepare(values): Result<PreparedDevice> {
       const socket = readText(values, 'control');
       if (!socket.ok) return socket;

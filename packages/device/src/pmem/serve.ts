@@ -12,7 +12,8 @@ const PIECE = 2 << 20;
 const LARGEST = 64 << 20;
 
 export const served = servedModel({
-  summary: 'a file as persistent memory; over vfio-user, whose guest sees it in a BAR',
+  summary: 'a file as persistent memory, which the guest sees in a BAR',
+  not: { 'vhost-user': 'its window of shared memory is not carried there' },
   options: { file: { type: 'string', value: 'FILE', help: 'at most 64 MiB, a multiple of 2 MiB; needed' } },
   prepare(values) {
     const file = readText(values, 'file');
