@@ -226,16 +226,20 @@ export function appraise(
   };
 }
 
-/** Quotes in one file, and those whose message and signature are files of their own. */
+/** Quotes in one file, and those whose message, signature and PCR values are files of their own, in the order given. */
 function pairQuotes(found: readonly Found[]): { readonly quote: TpmQuote; readonly source: string }[] {
   const signatures = found.flatMap(({ item }) => (item.kind === 'tpm-signature' ? [item.signature] : []));
+  const values = found.flatMap(({ item }) => (item.kind === 'tpm-pcrs' ? [item.banks] : []));
   const quotes: { quote: TpmQuote; source: string }[] = [];
   let loose = 0;
   for (const { item, source } of found) {
     if (item.kind === 'tpm-quote') quotes.push({ quote: item.quote, source });
     if (item.kind !== 'tpm-attest') continue;
+    const banks = values[loose] ?? [];
+    const bank = item.attest.selections.find(({ pcrs }) => pcrs.length > 0)?.bank;
+    const pcrs = banks.find((one) => one.bank === bank) ?? banks[0] ?? null;
     const signature = signatures[loose++] ?? { scheme: { kind: 'rsa-pkcs1', hash: 'sha256' }, bytes: new Uint8Array() };
-    quotes.push({ quote: { attest: item.attest, signature, pcrs: null }, source });
+    quotes.push({ quote: { attest: item.attest, signature, pcrs }, source });
   }
   return quotes.slice(0, EVIDENCE_LIMIT);
 }
@@ -446,11 +450,13 @@ export function describe(item: Item): string {
     case 'hcl-report':
       return `Azure runtime data beside ${item.hcl.platform === 'snp' ? 'an SEV-SNP' : 'a TDX'} report`;
     case 'tpm-quote':
-      return `TPM quote with ${item.quote.pcrs === null ? 'no' : item.quote.pcrs.values.length} PCR values`;
+      return `TPM quote with ${item.quote.pcrs === null ? 'no' : item.quote.pcrs.values.size} PCR values`;
     case 'tpm-attest':
       return 'TPM quote without its signature';
     case 'tpm-signature':
       return 'signature of a TPM';
+    case 'tpm-pcrs':
+      return `PCR values of ${item.banks.map(({ bank }) => bank).join(', ') || 'no known bank'}`;
     case 'event-log':
       return `TCG event log, ${item.log.events.length} events`;
     case 'public-key':

@@ -81,7 +81,9 @@ function datesOf(item: Item): Pick<CollateralEntry, 'what' | 'from' | 'until'> {
         what: `OCSP response, ${answers.length} answers`,
         from: answers.length === 0 ? null : Math.max(...answers.map(({ thisUpdate }) => thisUpdate)),
         until:
-          answers.length === 0 ? null : Math.min(...answers.map(({ thisUpdate, nextUpdate }) => nextUpdate ?? thisUpdate)),
+          answers.length === 0
+            ? null
+            : Math.min(...answers.map(({ thisUpdate, nextUpdate }) => nextUpdate ?? thisUpdate)),
       };
     }
     case 'collateral':

@@ -9,7 +9,7 @@ import type { QeIdentity, TcbInfo } from './tdx/collateral.ts';
 import type { TdxQuote } from './tdx/quote.ts';
 import type { EventLog } from './tpm/event-log.ts';
 import type { HclReport } from './tpm/hcl.ts';
-import type { TpmAttest, TpmQuote, TpmSignature } from './tpm/quote.ts';
+import type { PcrValues, TpmAttest, TpmQuote, TpmSignature } from './tpm/quote.ts';
 import type { Certificate } from './x509/certificate.ts';
 import type { RevocationList } from './x509/crl.ts';
 import type { OcspResponse } from './x509/ocsp.ts';
@@ -34,6 +34,8 @@ export type Item =
   /** Message and signature in files of their own, as tpm2_quote writes them. */
   | { readonly kind: 'tpm-attest'; readonly attest: TpmAttest }
   | { readonly kind: 'tpm-signature'; readonly signature: TpmSignature }
+  /** One entry a bank. */
+  | { readonly kind: 'tpm-pcrs'; readonly banks: readonly PcrValues[] }
   | { readonly kind: 'event-log'; readonly log: EventLog }
   /** SubjectPublicKeyInfo. */
   | { readonly kind: 'public-key'; readonly spki: Uint8Array };

@@ -18,6 +18,7 @@ import { readCollateral, readQeIdentity, readTcbInfo } from './tdx/collateral.ts
 import { readQuote } from './tdx/quote.ts';
 import { isEventLog, readEventLog } from './tpm/event-log.ts';
 import { isHclReport, readHclReport } from './tpm/hcl.ts';
+import { isPcrFile, readPcrFile } from './tpm/pcr-file.ts';
 import { isAttest, isBincodeQuote, joinQuote, readAttest, readBincodeQuote, readTpmSignature } from './tpm/quote.ts';
 import { knownCertificate } from './x509/certificate.ts';
 import { readRevocationList } from './x509/crl.ts';
@@ -185,6 +186,7 @@ function lookBinary(search: Search, bytes: Uint8Array, source: string, depth: nu
   }
   if (isCcaToken(bytes)) return keep(readCcaToken(bytes), (token) => ({ kind: 'cca-token', token }));
   if (isEventLog(bytes)) return keep(readEventLog(bytes), (log) => ({ kind: 'event-log', log }));
+  if (isPcrFile(bytes)) return keep(readPcrFile(bytes), (banks) => ({ kind: 'tpm-pcrs', banks }));
   if (isAttest(bytes)) return keep(readAttest(bytes), (attest) => ({ kind: 'tpm-attest', attest }));
   if (isBincodeQuote(bytes)) return keep(readBincodeQuote(bytes), (quote) => ({ kind: 'tpm-quote', quote }));
   const signature = bytes[0] === 0 && bytes.length > 16 && bytes.length < 1024 ? readTpmSignature(bytes) : null;

@@ -7,6 +7,7 @@ import type { Crypto } from '../crypto.ts';
 import { checkMeasurement, checkNonce, checkRuntimeData } from '../expectations.ts';
 import { ranges } from '../ranges.ts';
 import { timeText } from '../time.ts';
+import { checkEventData } from '../tpm/event-data.ts';
 import { type EventLog, replay } from '../tpm/event-log.ts';
 import { type Certificate, keyOf, knownCertificate } from '../x509/certificate.ts';
 import { type ChainInput, checkChain, type TrustedRoot } from '../x509/chain.ts';
@@ -209,6 +210,7 @@ function checkEventLog(list: Checklist, { crypto, quote }: TdxInput, log: EventL
     found: wrong.length === 0 ? `the same, after ${log.events.length} events` : `other values of RTMR ${ranges(wrong)}`,
     where: { field: 'RTMR', bytes: [quote.td.at + 328, quote.td.at + 520] },
   });
+  checkEventData(list, crypto, log, 'sha384');
 }
 
 function claimsOf(quote: TdxQuote, pck: Pck | null, findings: TcbFindings): Record<string, Claim> {

@@ -121,22 +121,28 @@ export function readTpmSignature(given: Uint8Array): Result<TpmSignature> {
     : fail('tpm-structure-invalid', `TPMT_SIGNATURE: ${reader.problem ?? 'unknown'}`);
 }
 
+/** Values of one bank, by number. */
+export interface PcrValues {
+  readonly bank: Hash;
+  readonly values: ReadonlyMap<number, Uint8Array>;
+}
+
 /** A quote with what came beside it. */
 export interface TpmQuote {
   readonly attest: TpmAttest;
   readonly signature: TpmSignature;
-  /** Values of one bank by number, as they were handed over; null where there are none. */
-  readonly pcrs: { readonly bank: Hash; readonly values: readonly Uint8Array[] } | null;
+  /** As they were handed over; null where there are none. */
+  readonly pcrs: PcrValues | null;
 }
 
 const PCR_BANKS: Readonly<Record<number, Hash>> = { 20: 'sha1', 32: 'sha256', 48: 'sha384', 64: 'sha512' };
 
 /** Up to 32 values of one length, from PCR 0 on. Codes: `quote-wrapper-invalid`. */
-export function readPcrs(values: readonly Uint8Array[]): Result<NonNullable<TpmQuote['pcrs']>> {
+export function readPcrs(values: readonly Uint8Array[]): Result<PcrValues> {
   const bank = PCR_BANKS[values[0]?.length ?? 0];
   if (bank === undefined || values.length > 32 || values.some(({ length }) => length !== values[0]?.length))
     return fail('quote-wrapper-invalid', 'the PCR values are not up to 32 digests of one length');
-  return ok({ bank, values: values.map((value) => value.slice()) });
+  return ok({ bank, values: new Map(values.map((value, pcr) => [pcr, value.slice()])) });
 }
 
 const SCALED_LIMIT = 4096;

@@ -2,11 +2,12 @@
 import { hex } from '@airlock/core/bytes.ts';
 import { concat, sameBytes } from '../bytes.ts';
 import { type Appraisal, type Check, type Checklist, type Claim, createChecklist, verdictOf } from '../check.ts';
-import { type Crypto, HASH_SIZE, type Hash } from '../crypto.ts';
+import { type Crypto, HASH_SIZE } from '../crypto.ts';
 import { ranges } from '../ranges.ts';
 import { bootEvents } from './boot-events.ts';
+import { checkEventData } from './event-data.ts';
 import { type EventLog, initialRegister, replay } from './event-log.ts';
-import type { TpmQuote } from './quote.ts';
+import type { PcrValues, TpmQuote } from './quote.ts';
 
 /** A key that may have signed the quote. */
 export interface TpmKey {
@@ -72,6 +73,9 @@ export function verifyTpm(input: TpmInput): Appraisal {
     });
   }
   const believed = checkPcrs(list, input);
+  if (believed !== null)
+    for (const log of input.logs)
+      if (log.banks.includes(believed.bank)) checkEventData(list, crypto, log, believed.bank);
   return {
     kind: 'tpm-2.0',
     title: `TPM 2.0 quote${believed === null ? '' : ` over ${believed.values.size} PCRs, ${believed.bank}`}`,
@@ -89,17 +93,12 @@ export function verifyTpm(input: TpmInput): Appraisal {
   };
 }
 
-interface Pcrs {
-  readonly bank: Hash;
-  readonly values: ReadonlyMap<number, Uint8Array>;
-}
-
 export function pcrClaim(values: ReadonlyMap<number, Uint8Array>): Claim {
   return Object.fromEntries([...values].sort(([a], [b]) => a - b).map(([pcr, value]) => [String(pcr), hex(value)]));
 }
 
 /** What was booted, by PCR, where the log explains the quoted value: `{ 9: [{ name, digest }] }`. */
-function eventClaim({ crypto, logs }: TpmInput, { bank, values }: Pcrs): Claim {
+function eventClaim({ crypto, logs }: TpmInput, { bank, values }: PcrValues): Claim {
   const events = [...bootEvents(crypto, logs, bank, values)].sort(([a], [b]) => a - b);
   if (events.length === 0) return null;
   return Object.fromEntries(
@@ -108,7 +107,7 @@ function eventClaim({ crypto, logs }: TpmInput, { bank, values }: Pcrs): Claim {
 }
 
 /** The quoted PCRs: as handed over, or as the log replays to; null when neither gives the quote's digest. */
-function checkPcrs(list: Checklist, input: TpmInput): Pcrs | null {
+function checkPcrs(list: Checklist, input: TpmInput): PcrValues | null {
   const { crypto, quote } = input;
   const { attest } = quote;
   const selections = attest.selections.filter(({ pcrs }) => pcrs.length > 0);
@@ -155,7 +154,7 @@ function checkPcrs(list: Checklist, input: TpmInput): Pcrs | null {
   }
   const values = new Map<number, Uint8Array>();
   for (const pcr of pcrs) {
-    const value = quote.pcrs.values[pcr];
+    const value = quote.pcrs.values.get(pcr);
     if (value !== undefined) values.set(pcr, value);
   }
   const complete = quote.pcrs.bank === bank && values.size === pcrs.length;
