@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { ok } from '@airlock/core/result.ts';
 import { encodeCertificate } from '../src/messages/certificate.ts';
 import { encodeChunk } from '../src/messages/chunk.ts';
 import { ERROR_CODE, RESPONSE } from '../src/messages/codes.ts';
@@ -11,7 +12,7 @@ import { getCertificate } from '../src/requester/certificates.ts';
 import type { Connection } from '../src/requester/connection.ts';
 import { serveEncapsulated } from '../src/requester/encapsulated.ts';
 import { getMeasurements } from '../src/requester/measurements.ts';
-import type { Procedure } from '../src/requester/procedure.ts';
+import { type Link, limitTime, type Procedure } from '../src/requester/procedure.ts';
 import { getMeasurementLog } from '../src/requester/requests.ts';
 import { start } from '../src/requester/start.ts';
 import { codeOf, must } from './support/must.ts';
@@ -113,6 +114,61 @@ test('a chain that never ends, changes its size, or comes in empty portions', ()
     assert.ok(['certificate-chain-invalid', 'message-too-large'].includes(codeOf(result)), name);
     assert.ok(sent < 10, `${name}: ${sent}`);
   }
+});
+
+test('a chain, a log or a message that comes byte by byte is given up', () => {
+  const context = initialContext('1.3', 3);
+  let left = 0xffff;
+  const chain = started('1.3').connection;
+  const slow = run(chain, getCertificate(chain, 0, null), () =>
+    encodeCertificate(context, { slot: 0, large: false, model: 0, portion: Uint8Array.of(1), remainder: --left }),
+  );
+  assert.equal(codeOf(slow.result), 'certificate-chain-invalid');
+  assert.ok(slow.sent < 300, `${slow.sent}`);
+
+  left = 0x3f_ffff;
+  const log = started('1.3').connection;
+  const drip = run(log, getMeasurementLog(log, null), () =>
+    encodeMeasurementLog(context, { portion: Uint8Array.of(1), remainder: --left }),
+  );
+  assert.equal(codeOf(drip.result), 'measurements-invalid');
+  assert.ok(drip.sent < 5000, `${drip.sent}`);
+
+  const large = encodeError('1.3', ERROR_CODE.LargeResponse, 0, Uint8Array.of(9));
+  const chunks = started('1.3').connection;
+  let sequence = 0;
+  const crumbs = run(chunks, getMeasurements(chunks, { operation: 'all' }), (request) => {
+    if (request[1] !== 0x86) return large;
+    const size = sequence === 0 ? 1_000_000 : null;
+    return encodeChunk(context, RESPONSE.CHUNK_RESPONSE, {
+      ...{ handle: 9, sequence: sequence++, last: false, size, data: Uint8Array.of(1) },
+    });
+  });
+  assert.equal(codeOf(crumbs.result), 'chunk-invalid');
+  assert.ok(crumbs.sent < 5, `${crumbs.sent}`);
+});
+
+test('a link has as much time as it is given, and no answer gets more', async () => {
+  let now = 0;
+  const given: number[] = [];
+  const link: Link = {
+    exchange: async (bytes, within) => {
+      given.push(within);
+      now += Math.min(within, 400);
+      return ok(bytes);
+    },
+    wait: async (milliseconds) => {
+      now += milliseconds;
+    },
+  };
+  const limited = limitTime(link, 1000, () => now);
+  assert.ok((await limited.exchange(Uint8Array.of(1), 2 ** 40)).ok);
+  await limited.wait(500);
+  assert.ok((await limited.exchange(Uint8Array.of(1), 2 ** 40)).ok);
+  await limited.wait(2 ** 40);
+  assert.equal(codeOf(await limited.exchange(Uint8Array.of(1), 5)), 'link-timeout');
+  assert.deepEqual(given, [1000, 100]);
+  assert.equal(now, 1000);
 });
 
 test('a log that never ends', () => {

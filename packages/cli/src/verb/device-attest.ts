@@ -16,7 +16,7 @@ import { doeBinding } from '@airlock/spdm/doe/binding.ts';
 import type { PciIdentity } from '@airlock/spdm/identity/pci-name.ts';
 import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
 import { Connection } from '@airlock/spdm/requester/connection.ts';
-import { drive, type Link } from '@airlock/spdm/requester/procedure.ts';
+import { drive, type Link, limitTime } from '@airlock/spdm/requester/procedure.ts';
 import type { Binding } from '@airlock/spdm/secured/binding.ts';
 import { openSocketLink } from '@airlock/spdm/tcp/node-link.ts';
 import { SOCKET_FORMS, type SocketForm } from '@airlock/spdm/tcp/socket-form.ts';
@@ -90,6 +90,9 @@ interface InterfaceWish {
   readonly step: InterfaceStep;
 }
 
+/** Milliseconds for all that a device is asked, whatever it says that it needs. */
+const ATTEST_TIME = 60_000;
+
 async function run(context: Context, values: Values, positionals: readonly string[]): Promise<number> {
   const [word, ...more] = positionals;
   if (word === undefined) throw new UsageError('which device? airlock list shows them');
@@ -114,12 +117,13 @@ async function run(context: Context, values: Values, positionals: readonly strin
     throw new UsageError('--function is for sockets: of a PCI function it is known');
 
   let messages = 0;
+  const limited = limitTime(link, ATTEST_TIME, () => performance.now());
   const counted: Link = {
     exchange: (bytes, within) => {
       messages += 2;
-      return link.exchange(bytes, within);
+      return limited.exchange(bytes, within);
     },
-    wait: (milliseconds) => link.wait(milliseconds),
+    wait: (milliseconds) => limited.wait(milliseconds),
   };
   // Any chain is taken for now: who vouches for it is judged with everything else, and told.
   const connection = new Connection({ crypto: nodeSpdmCrypto(), binding, trust: () => ok(null) });

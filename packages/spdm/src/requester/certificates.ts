@@ -11,6 +11,8 @@ import type { Procedure } from './procedure.ts';
 
 /** Bytes of CERTIFICATE before its portion, with large fields. */
 const CERTIFICATE_HEADER = 16;
+/** As many as evidence holds (read-statement.ts), with what is asked besides. */
+const PORTION_LIMIT = 290;
 
 /** The digests of all slots that have a chain. Codes: `capability-missing`, `message-*`, `peer-*`. */
 export function* getDigests(connection: Connection, session: Session | null): Procedure<Digests> {
@@ -71,6 +73,7 @@ export function* getCertificate(
     if (message.portion.length === 0) return refuse('a portion without bytes');
     if (message.portion.length > length) return refuse(`a portion of ${message.portion.length}, asked for ${length}`);
     if (offset > 0 && message.portion.length + message.remainder !== left) return refuse('its size changes');
+    if (parts.length >= PORTION_LIMIT) return refuse(`more than ${PORTION_LIMIT} portions`);
     parts.push(message.portion);
     offset += message.portion.length;
     left = message.remainder;

@@ -3,7 +3,7 @@ import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { HASH_SIZE, type SpdmVersion, since, VERSION_BYTE } from '../algorithms.ts';
 import type { CertificateChain } from '../certificate-chain.ts';
 import type { SigningKey, SpdmCrypto, VerifyingKey } from '../crypto.ts';
-import { type Capabilities, hasCapability } from '../messages/capabilities.ts';
+import { type Capabilities, hasCapability, MIN_DATA_TRANSFER_SIZE } from '../messages/capabilities.ts';
 import { chunkOverhead, decodeChunk, decodeChunkSendAck, encodeChunk, encodeChunkGet } from '../messages/chunk.ts';
 import { ERROR_CODE, nameOfCode, nameOfError, REQUEST, RESPONSE } from '../messages/codes.ts';
 import { decodeError, type ErrorMessage, encodeRespondIfReady, notReadyOf } from '../messages/error.ts';
@@ -338,6 +338,9 @@ export class Connection {
           'chunk-invalid',
           `chunk ${chunk.sequence} of handle ${chunk.handle}, asked for ${sequence} of ${handle}`,
         );
+      // DSP0274 1.3, CHUNK_RESPONSE: only the last one may be smaller than the smallest transfer.
+      if (!chunk.last && received.value.length < MIN_DATA_TRANSFER_SIZE)
+        return fail('chunk-invalid', `chunk ${sequence} has ${chunk.data.length} bytes and is not the last`);
       if (chunk.size !== null) {
         if (chunk.size > this.messageSize)
           return fail('message-too-large', `${chunk.size} bytes in chunks, at most ${this.messageSize} were announced`);

@@ -2,7 +2,7 @@
  * What a requester does, as a coroutine of bytes: it yields what is to be sent and is resumed with what came back. It
  * does no I/O and keeps no time; whoever drives it does both, and may end it at any moment with `return`.
  */
-import type { Result } from '@airlock/core/result.ts';
+import { fail, type Result } from '@airlock/core/result.ts';
 
 export type Step =
   /** Send these bytes, give back the next message; it should be there within so many milliseconds. */
@@ -45,4 +45,22 @@ export async function drive<T>(procedure: Procedure<T>, link: Link): Promise<Res
     next = procedure.next(answer.value);
   }
   return next.value;
+}
+
+/**
+ * The same link for so many milliseconds from now on, whatever the other side promises: each answer is bounded by itself,
+ * and a device that answers late or little at a time could go on for days. `now` is in milliseconds that only grow. Code:
+ * `link-timeout`.
+ */
+export function limitTime(link: Link, milliseconds: number, now: () => number): Link {
+  const end = now() + milliseconds;
+  return {
+    exchange: async (bytes, within) => {
+      const left = end - now();
+      return left > 0
+        ? link.exchange(bytes, Math.min(within, left))
+        : fail('link-timeout', `the whole exchange took more than ${Math.round(milliseconds / 1000)} s`);
+    },
+    wait: (time) => link.wait(Math.max(0, Math.min(time, end - now()))),
+  };
 }

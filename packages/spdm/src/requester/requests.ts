@@ -26,6 +26,7 @@ import type { Procedure } from './procedure.ts';
 /** Bytes of a measurement log that are read. */
 const LOG_LIMIT = 4 * 1024 * 1024;
 const LOG_HEADER = 12;
+const LOG_PORTIONS = 4096;
 
 /**
  * The whole measurement extension log; nothing of it is signed: `readLogEntries` reads it, and the extended digests are
@@ -50,6 +51,8 @@ export function* getMeasurementLog(connection: Connection, session: Session | nu
     if (portion.length === 0 || portion.length > length)
       return fail('measurements-invalid', `the log: a portion of ${portion.length} bytes, asked for ${length}`);
     if (!first && portion.length + remainder !== left) return fail('measurements-invalid', 'the log: its size changes');
+    if (parts.length >= LOG_PORTIONS)
+      return fail('measurements-invalid', `the log: more than ${LOG_PORTIONS} portions`);
     parts.push(portion);
     offset += portion.length;
     left = remainder;
