@@ -139,6 +139,8 @@ function stepText(step: Step): string {
       return `autoprobe off on ${step.bus}`;
     case 'load':
       return `load ${step.module}`;
+    case 'virtual-autoprobe-off':
+      return `autoprobe off for the virtual functions of ${step.node}`;
     case 'authorize':
       return step.value ? 'authorize' : 'withdraw authorization';
     case 'remove':

@@ -4,6 +4,8 @@ import type { Decision } from './decision.ts';
 export type Step =
   /** Stop a bus from binding drivers by itself: /sys/bus/BUS/drivers_autoprobe. */
   | { readonly kind: 'autoprobe-off'; readonly bus: string }
+  /** Stop the kernel from binding drivers to an SR-IOV physical function's virtual ones: its sriov_drivers_autoprobe. */
+  | { readonly kind: 'virtual-autoprobe-off'; readonly device: string; readonly node: string }
   /** Load modules by name or modalias, with what they depend on. */
   | { readonly kind: 'load'; readonly device: string | null; readonly module: string }
   | {

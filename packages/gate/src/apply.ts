@@ -21,6 +21,8 @@ export interface Applied {
   readonly outcome: Outcome;
 }
 
+const VIRTUAL_AUTOPROBE = 'sriov_drivers_autoprobe';
+
 /** A child that is looked for below a parent: no bus has more of them than this. */
 const CHILD_LIMIT = 256;
 
@@ -77,6 +79,8 @@ async function applyStep(step: Exclude<Step, { kind: 'load' }>, hands: Hands): P
   switch (step.kind) {
     case 'autoprobe-off':
       return autoprobeOff(step.bus, hands.files);
+    case 'virtual-autoprobe-off':
+      return virtualAutoprobeOff(step.node, hands.files);
     case 'unbind':
       return unbind(step.bus, step.node, step.driver, hands.files);
     case 'pin':
@@ -121,6 +125,19 @@ async function autoprobeOff(bus: string, files: Files): Promise<Outcome> {
   if (before === null) return { property, status: 'enforced', evidence: { path, value: '(no such bus)' } };
   if (!(before.ok && before.value === '0')) await files.write(path, '0');
   return expectText(property, path, '0', files, `the kernel does not keep drivers_autoprobe of ${bus} at 0`);
+}
+
+/** Of a physical function of SR-IOV (Linux 4.12): its virtual ones then take a driver only where driver_override names it. */
+async function virtualAutoprobeOff(node: string, files: Files): Promise<Outcome> {
+  const property = `nothing binds by itself to virtual functions of ${node}`;
+  if (!isName(node)) return badName(property, node);
+  const path = `/sys/bus/pci/devices/${node}/${VIRTUAL_AUTOPROBE}`;
+  const before = await readText(files, path);
+  if (before === null && (await boundDriver(files, 'pci', node)) === undefined) {
+    return { property, status: 'enforced', evidence: { path, value: '(device gone)' } };
+  }
+  if (!(before?.ok && before.value === '0')) await files.write(path, '0');
+  return expectText(property, path, '0', files, `the kernel does not keep ${VIRTUAL_AUTOPROBE} of ${node} at 0`);
 }
 
 /** Reads `path` back: `enforced` when it holds `wanted`. */
@@ -222,7 +239,7 @@ async function bind(bus: string, node: string, driver: string, files: Files): Pr
   if (held?.ok && held.value === 'none') await files.write(override, '\n');
   const written =
     driver === '*'
-      ? await files.write(`/sys/bus/${bus}/drivers_probe`, child)
+      ? await probe(bus, child, files)
       : await files.write(`/sys/bus/${bus}/drivers/${driver}/bind`, child);
   const after = await boundDriver(files, bus, child);
   const evidence = { path, value: after === undefined ? '(device gone)' : after.ok ? (after.value ?? '(none)') : '?' };
@@ -241,6 +258,21 @@ async function bind(bus: string, node: string, driver: string, files: Files): Pr
         ? `there is no driver ${driver} on ${bus}: its module is not loaded`
         : written.error.message,
   };
+}
+
+/**
+ * Lets the kernel choose a driver. For a virtual function the physical one's switch is on for that long: while this one
+ * is there no other can be made, and those that are there are bound or held, each by its own driver_override.
+ */
+async function probe(bus: string, node: string, files: Files): Promise<Result<void>> {
+  const path = `/sys/bus/${bus}/devices/${node}/physfn/${VIRTUAL_AUTOPROBE}`;
+  const held = bus === 'pci' ? await readText(files, path) : null;
+  const opened = held?.ok === true && held.value === '0';
+  if (opened) await files.write(path, '1');
+  const written = await files.write(`/sys/bus/${bus}/drivers_probe`, node);
+  if (!opened) return written;
+  const closed = await files.write(path, '0');
+  return closed.ok ? written : closed;
 }
 
 /** The name of the one device of `bus` below a parent on any bus that has transports. */
@@ -306,11 +338,20 @@ async function reset(node: string, files: Files): Promise<Outcome> {
     return { property, status: 'not-enforceable', evidence: { path: `${folder}/reset`, value: '(missing)' }, because };
   }
   if (!written.ok) return { property, status: 'failed', because: written.error.message };
-  const wanted = await readText(files, `${folder}/vendor`);
-  const config = await files.readAt(`${folder}/config`, 0, 2);
-  const vendor = config.ok ? `0x${readLe(config.value, 0, 2)?.toString(16).padStart(4, '0') ?? ''}` : undefined;
-  const evidence = { path: `${folder}/config`, value: vendor ?? '(unreadable)' };
-  return wanted?.ok && vendor === wanted.value
+  // The ids of a virtual function are all ones in its own space, its class is not (PCIe 6.0 §9.3.4.1).
+  const virtual = (await files.link(`${folder}/physfn`)).ok;
+  const [name, at, bytes, digits] = virtual ? (['class', 8, 4, 6] as const) : (['vendor', 0, 2, 4] as const);
+  const wanted = await readText(files, `${folder}/${name}`);
+  const config = await files.readAt(`${folder}/config`, at, bytes);
+  const read = config.ok ? readLe(config.value, 0, bytes) : undefined;
+  // The class follows a byte of revision.
+  const found = read
+    ?.toString(16)
+    .padStart(2 * bytes, '0')
+    .slice(0, digits);
+  const answer = found === undefined ? undefined : `0x${found}`;
+  const evidence = { path: `${folder}/config`, value: answer ?? '(unreadable)' };
+  return wanted?.ok && answer === wanted.value
     ? { property, status: 'enforced', evidence }
     : { property, status: 'failed', evidence, because: 'after the reset it does not answer with its ids' };
 }

@@ -16,6 +16,7 @@ import { hidesType, innerNode, transportDriver } from './drivers.ts';
 import { machineOutcomes } from './kernel-abilities.ts';
 import { OVERRIDE_BUSES, planFor } from './plan.ts';
 import { readBack } from './read-back.ts';
+import { virtualFunctionOutcomes } from './virtual-functions.ts';
 
 export type Phase = 'before-bind' | 'after-bind';
 
@@ -131,10 +132,13 @@ export async function enforce(input: EnforceInput): Promise<Result<Enforced>> {
     );
   }
   const drivers = await input.hands.files.list('/sys/bus/pci/drivers');
-  const machine = machineOutcomes(inventory, {
-    pciDrivers: drivers.ok ? drivers.value : [],
-    disableModules: input.act && input.disableModules === true,
-  });
+  const machine = [
+    ...machineOutcomes(inventory, {
+      pciDrivers: drivers.ok ? drivers.value : [],
+      disableModules: input.act && input.disableModules === true,
+    }),
+    ...virtualFunctionOutcomes(inventory, decisions),
+  ];
   return ok({ first: found.value, inventory, enforcements, machine, applied, refused, problems });
 }
 

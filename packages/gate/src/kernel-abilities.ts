@@ -60,6 +60,15 @@ export function machineOutcomes(inventory: Inventory, facts: HoleFacts): Outcome
       ...(value ? { because: 'it was turned on again, or could not be turned off' } : {}),
     });
   }
+  for (const { location, path, sriov } of inventory.devices) {
+    if (sriov?.role !== 'physical' || sriov.autoprobe === undefined) continue;
+    outcomes.push({
+      property: `nothing binds by itself to virtual functions of ${location}`,
+      status: sriov.autoprobe ? 'failed' : 'enforced',
+      evidence: { path: `${path}/sriov_drivers_autoprobe`, value: sriov.autoprobe ? '1' : '0' },
+      ...(sriov.autoprobe ? { because: 'it was turned on again, or could not be turned off' } : {}),
+    });
+  }
   outcomes.push(hotplugOutcome(inventory, facts));
   if (facts.disableModules) {
     outcomes.push({

@@ -3,7 +3,7 @@
  * bound is unbound and held, and only then is anything loaded or bound; kernel switches that cannot be undone are last.
  */
 import type { Decision } from '@airlock/core/decision.ts';
-import type { Device, Inventory } from '@airlock/core/device.ts';
+import type { Device, Inventory, SysfsNode } from '@airlock/core/device.ts';
 import { isConnected } from '@airlock/core/level.ts';
 import type { Plan, Step } from '@airlock/core/plan.ts';
 import {
@@ -45,6 +45,12 @@ export function planFor(decisions: readonly Decision[], inventory: Inventory, op
   for (const bus of GATED_BUSES) {
     // Absent means that the bus is not there yet or the file is not readable: the step finds out.
     if (inventory.kernel.autoprobe[bus] !== false) stop.push({ kind: 'autoprobe-off', bus });
+  }
+  for (const { id, location, sriov } of inventory.devices) {
+    // Virtual functions bind as they are made, on kernels before 7.2 whatever the bus says: each is decided on first.
+    if (sriov?.role === 'physical' && sriov.autoprobe !== false) {
+      stop.push({ kind: 'virtual-autoprobe-off', device: id, node: location });
+    }
   }
   for (const device of inventory.devices) {
     const decision = byDevice.get(device.id);
@@ -128,6 +134,7 @@ function connect(
       unbind.push({ kind: 'unbind', device: device.id, bus: outer.bus, node: outer.name, driver: outer.driver });
     }
     if (outer.driver === null || !sameDriver(outer.driver, transport.name)) {
+      if (isVirtual(device)) pin.push(pinTo(device, outer, transport.name));
       if (transport.module !== null) load.push({ kind: 'load', device: device.id, module: transport.module });
       bind.push({ kind: 'bind', device: device.id, bus: transport.bus, node: outer.name, driver: transport.name });
     }
@@ -136,9 +143,11 @@ function connect(
   if (transport !== undefined && hidesType(device)) return;
   const alias = module ?? moduleAlias(device);
   if (alias !== undefined && alias !== null) load.push({ kind: 'load', device: device.id, module: alias });
-  // Only a driver that the rule names itself is pinned: it may be one that does not match by ids (vfio-pci).
-  if (device.bus !== 'virtio' && OVERRIDE_BUSES.includes(outer.bus) && decision.drivers !== undefined) {
-    pin.push({ kind: 'pin', device: device.id, bus: outer.bus, node: outer.name, driver: wanted });
+  // A driver that the rule names itself is pinned, since it may be one that does not match by ids (vfio-pci). Virtual
+  // functions take no other driver while their physical one's autoprobe is off.
+  const pinned = decision.drivers !== undefined || (isVirtual(device) && wanted !== '*');
+  if (device.bus !== 'virtio' && OVERRIDE_BUSES.includes(outer.bus) && pinned) {
+    pin.push(pinTo(device, outer, wanted));
   }
   if (device.bus === 'virtio') {
     // The virtio node has no name before its transport is bound: `PARENT/*` is the one that then appears below it.
@@ -152,6 +161,14 @@ function connect(
   } else {
     bind.push({ kind: 'bind', device: device.id, bus: outer.bus, node: outer.name, driver: wanted });
   }
+}
+
+function isVirtual({ sriov }: Device): boolean {
+  return sriov?.role === 'virtual';
+}
+
+function pinTo({ id }: Device, outer: SysfsNode, driver: string): Step {
+  return { kind: 'pin', device: id, bus: outer.bus, node: outer.name, driver };
 }
 
 /** Will one of these loads make that bus appear? */

@@ -16,6 +16,10 @@ export interface FakeFunction {
   readonly virtio?: { readonly driver: string; readonly features?: readonly number[] };
   /** Shown below block/ once bound. */
   readonly serial?: string;
+  /** SR-IOV: how many virtual functions it can have; as many as sriov_numvfs says are behind it, with its own ids. */
+  readonly virtuals?: number;
+  /** The physical function of a virtual one. */
+  readonly physical?: string;
 }
 
 export interface FakeMachine {
@@ -117,8 +121,16 @@ export function fakeMachine(options: FakeMachineOptions): FakeMachine {
     return override === '' ? functions.get(node)?.driver === driver : override === driver;
   };
 
+  /** As pci_device_can_probe() has it: of virtual functions, and never for a wrong driver_override. */
+  function canProbe(node: string): boolean {
+    const physical = functions.get(node)?.physical;
+    if (physical === undefined || text(`${real('pci', node)}/driver_override`) !== '(null)') return true;
+    return text(`${real('pci', physical)}/sriov_drivers_autoprobe`) !== '0';
+  }
+
   function attach(bus: string, node: string, driver: string): boolean {
     if (!matches(bus, node, driver) || driverOf(bus, node) !== null) return false;
+    if (bus === 'pci' && !canProbe(node)) return false;
     if (options.liars?.includes(driver)) return true;
     const path = real(bus, node) ?? '';
     tree.set(`${path}/driver`, { link: `../../../bus/${bus}/drivers/${driver}` });
@@ -191,7 +203,45 @@ export function fakeMachine(options: FakeMachineOptions): FakeMachine {
     tree.set(`${path}/driver_override`, '(null)\n');
     tree.set(`${path}/config`, new Uint8Array(256));
     tree.set(`/sys/bus/pci/devices/${one.address}`, { link: `../../../devices/pci0000:00/${one.address}` });
+    if (one.physical !== undefined) tree.set(`${path}/physfn`, { link: `../${one.physical}` });
+    if (one.virtuals === undefined) return;
+    tree.set(`${path}/sriov_totalvfs`, `${one.virtuals}\n`);
+    tree.set(`${path}/sriov_numvfs`, '0\n');
+    tree.set(`${path}/sriov_drivers_autoprobe`, '1\n');
   }
+
+  /** Other kernels than 7.2 do not ask the bus's autoprobe. */
+  function appear(one: FakeFunction): void {
+    add(one);
+    if (!auto('pci') && options.release?.startsWith('7.') === true) return;
+    for (const driver of drivers.get('pci') ?? []) if (attach('pci', one.address, driver)) break;
+  }
+
+  function disappear(address: string): void {
+    if (driverOf('pci', address) !== null) detach('pci', address);
+    for (const key of [...tree.keys()]) if (key.includes(`/${address}`)) tree.delete(key);
+    functions.delete(address);
+  }
+
+  files.onWrite(/\/sriov_drivers_autoprobe$/, (data, path) => {
+    tree.set(path, `${data.trim()}\n`);
+    return ok(undefined);
+  });
+  files.onWrite(/\/sriov_numvfs$/, (data, path) => {
+    const one = functions.get(path.split('/').at(-2) ?? '');
+    if (one === undefined || Number(data) > (one.virtuals ?? 0)) return fail('file-refused', `${path}: ERANGE`);
+    const folder = real('pci', one.address);
+    for (const [address, each] of [...functions]) if (each.physical === one.address) disappear(address);
+    for (const key of [...tree.keys()]) if (key.startsWith(`${folder}/virtfn`)) tree.delete(key);
+    const { virtuals: _, ...plain } = one;
+    for (let i = 0; i < Number(data); i++) {
+      const address = `${one.address.slice(0, -1)}${i + 1}`;
+      tree.set(`${folder}/virtfn${i}`, { link: `../${address}` });
+      appear({ ...plain, address, physical: one.address });
+    }
+    tree.set(`${folder}/sriov_numvfs`, `${data.trim()}\n`);
+    return ok(undefined);
+  });
 
   files.onWrite(/\/driver_override$/, (data, path) => {
     tree.set(path, data.trim() === '' ? '(null)\n' : `${data.trim()}\n`);
@@ -244,16 +294,7 @@ export function fakeMachine(options: FakeMachineOptions): FakeMachine {
     commands,
     driverOf,
     inodes,
-    plug: (one) => {
-      add(one);
-      if (auto('pci') || !options.release?.startsWith('7.')) {
-        for (const driver of drivers.get('pci') ?? []) if (attach('pci', one.address, driver)) break;
-      }
-    },
-    unplug: (address) => {
-      if (driverOf('pci', address) !== null) detach('pci', address);
-      for (const key of [...tree.keys()]) if (key.includes(`/${address}`)) tree.delete(key);
-      functions.delete(address);
-    },
+    plug: appear,
+    unplug: disappear,
   };
 }

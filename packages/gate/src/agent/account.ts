@@ -28,8 +28,9 @@ export function startAccount(earlier: ReadonlyMap<string, Decision>, note: (even
       const asLeft =
         firstTurn &&
         outcome.status === 'enforced' &&
-        (step.kind === 'pin' || step.kind === 'autoprobe-off') &&
-        (step.kind === 'pin' ? earlier.has(step.device) : earlier.size > 0);
+        (step.kind === 'autoprobe-off'
+          ? earlier.size > 0
+          : (step.kind === 'pin' || step.kind === 'virtual-autoprobe-off') && earlier.has(step.device));
       const repeated = asLeft || steps.get(key) === result;
       if (steps.size > 4096) steps.clear();
       steps.set(key, result);

@@ -9,6 +9,7 @@ import { readInventory } from '@airlock/linux/inventory.ts';
 import { compilePolicy } from '@airlock/policy/compile.ts';
 import { machineOutcomes } from '../kernel-abilities.ts';
 import { readBack } from '../read-back.ts';
+import { virtualFunctionOutcomes } from '../virtual-functions.ts';
 import { judgeByFallback, readGatePolicy } from './agent-policy.ts';
 import { readBootTime } from './clock.ts';
 import { readEarlier } from './earlier.ts';
@@ -88,6 +89,10 @@ export async function readStanding(files: Files): Promise<Result<Status>> {
         pciDrivers: drivers.ok ? drivers.value : [],
         disableModules: policy?.modules.disableLoading === 'after-gate',
       }),
+      ...virtualFunctionOutcomes(
+        inventory,
+        enforcements.map(({ decision }) => decision),
+      ),
       ...unanswered(policy?.on ?? {}),
     ],
     grants: grantStatuses(loaded.grants, inventory, uptime),
