@@ -65,6 +65,31 @@ test('the right issuer is found among forged ones of its name', () => {
   assert.deepEqual(chain({ pool: [...forged, middleCertificate, rootCertificate] }).failed, []);
 });
 
+test('of several certificates of one key that counts which leads to a root, in whatever order', () => {
+  const old = issue({ subject: middle, issuer: root, authority: {}, keyUsage: SIGN, to: '2025-01-01', serial: 4 });
+  const other = signer('Other');
+  const otherRoot = issue({ subject: other, issuer: other, authority: {}, keyUsage: SIGN });
+  const crossed = issue({ subject: root, issuer: other, authority: {}, keyUsage: SIGN, serial: 6 });
+  const alone = issue({
+    subject: middle,
+    issuer: { ...middle, name: 'Middle' },
+    authority: {},
+    keyUsage: SIGN,
+    serial: 7,
+  });
+  for (const pool of [
+    [old, middleCertificate, rootCertificate],
+    [crossed, otherRoot, middleCertificate, rootCertificate],
+    [alone, middleCertificate, rootCertificate],
+  ])
+    for (const given of [pool, [...pool].reverse()]) {
+      const { root: end, failed } = chain({ pool: given });
+      assert.deepEqual([end, failed], ['Root', []]);
+    }
+  // A root's key in somebody else's certificate is no root.
+  assert.deepEqual(chain({ pool: [crossed, otherRoot, middleCertificate] }).root, null);
+});
+
 test('a certificate that its issuer did not sign is named', () => {
   const stranger = signer('Stranger');
   const wrong = issue({ subject: leaf, issuer: stranger, issuerName: 'Middle' });

@@ -126,7 +126,7 @@ function walkChain(list: Checklist, input: ChainInput): Chain {
       root = null;
       break;
     }
-    const found = findIssuer(crypto, current, input.pool, certificates);
+    const found = findIssuer(input, current, certificates);
     if (found === null) {
       whole = false;
       root = null;
@@ -181,15 +181,22 @@ function walkChain(list: Checklist, input: ChainInput): Chain {
 
 /** One whose key verifies; else one that has at least the name, for a report that says whose signature is wrong. */
 function findIssuer(
-  crypto: Crypto,
+  { crypto, pool, roots, asOf }: ChainInput,
   certificate: Certificate,
-  pool: readonly Certificate[],
   taken: readonly Certificate[],
 ): Certificate | null {
   const named = pool
     .filter((one) => sameBytes(one.subject.der, certificate.issuer.der) && !taken.includes(one))
     .slice(0, CANDIDATE_LIMIT);
-  return named.find((one) => isSignedBy(crypto, certificate, one)) ?? named[0] ?? null;
+  const signers = named.filter((one) => isSignedBy(crypto, certificate, one));
+  if (signers.length < 2) return signers[0] ?? named[0] ?? null;
+  // Certificates of one key: renewed ones, and ones of other issuers. What does not lead further is the last choice.
+  const promise = (one: Certificate): number => {
+    const valid = one.notBefore <= asOf && asOf <= one.notAfter ? 4 : 0;
+    if (!sameBytes(one.issuer.der, one.subject.der)) return valid + 1;
+    return valid + (roots.some(({ spki }) => spki === keyDigest(crypto, one)) ? 2 : 0);
+  };
+  return signers.reduce((best, one) => (promise(one) > promise(best) ? one : best));
 }
 
 function checkCertificate(list: Checklist, input: ChainInput, certificate: Certificate, index: number): void {
