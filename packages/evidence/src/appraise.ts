@@ -16,7 +16,7 @@ import type { Crypto } from './crypto.ts';
 import type { Found, Item } from './item.ts';
 import { NVIDIA_ROOTS, verifyNvidia } from './nvidia/verify.ts';
 import { checkPlatform, waivedBy } from './platform-policy.ts';
-import { appraiseReferences, checkReferences, type References } from './references.ts';
+import { appraiseReferences, checkReferences, type References, signerOf } from './references.ts';
 import { checkHostKey, hostKeyHash, isHostKey } from './se/host-key.ts';
 import { verifySe } from './se/verify.ts';
 import { AMD_ROOTS } from './snp/product.ts';
@@ -160,6 +160,13 @@ export function appraise(
       ),
     );
   }
+  // Who vouches for reference values is a maker: what such a key signs is no machine's word of itself.
+  const makersOfReferences = (options.references ?? []).map((one) =>
+    signerOf(one, options.crypto, options.trustedKeys ?? []),
+  );
+  const attesting = (options.trustedKeys ?? []).filter(
+    (spki) => !makersOfReferences.some((maker) => maker !== undefined && sameBytes(maker, spki)),
+  );
   // Keys of platforms count when the file that names them does.
   const endorsed = (options.references ?? [])
     .filter((one) => one.keys.length > 0 && appraiseReferences(one, options).verdict === 'accepted')
@@ -175,10 +182,15 @@ export function appraise(
   for (const { item, source } of found) {
     if (item.kind !== 'cca-token' || appraisals.length >= EVIDENCE_LIMIT) continue;
     const keys = all('public-key').map(({ spki }) => spki);
-    const trustedKeys = [...(options.trustedKeys ?? []), ...endorsed];
+    const [own, model] = [hex(item.token.instanceId), hex(item.token.implementationId)];
+    const itsOwn = endorsed.filter(
+      ({ instance, implementation }) =>
+        (instance === null || instance === own) && (implementation === null || implementation === model),
+    );
+    const trustedKeys = [...attesting, ...itsOwn.map(({ spki }) => spki)];
     appraisals.push(fromSource(source, verifyCca({ ...options, trustedKeys, token: item.token, keys })));
   }
-  const trusted = (options.trustedKeys ?? []).map((spki): TpmKey => ({ spki, from: 'the verifier', doubt: null }));
+  const trusted = attesting.map((spki): TpmKey => ({ spki, from: 'the verifier', doubt: null }));
   const keys = quotes.length === 0 ? [] : [...trusted, ...tpmKeys(items, vouchers, { ...common, makers })];
   const quoting = new Set<Claim | undefined>();
   for (const { quote, source } of quotes) {

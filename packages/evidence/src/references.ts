@@ -35,13 +35,20 @@ export interface ReferenceSet {
   readonly events?: ReadonlyMap<string, readonly BootEvent[]>;
 }
 
+/** A key and the one platform that it is of, in hex; null where any has it. */
+export interface PlatformKey {
+  readonly spki: Uint8Array;
+  readonly instance: string | null;
+  readonly implementation: string | null;
+}
+
 export interface References {
   readonly source: string;
   readonly title: string;
   readonly validity: Period;
   readonly sets: readonly ReferenceSet[];
-  /** Keys that platforms attest with. */
-  readonly keys: readonly Uint8Array[];
+  /** Keys that CCA platforms attest with. */
+  readonly keys: readonly PlatformKey[];
   readonly signature: Corim['signature'];
 }
 
@@ -158,10 +165,19 @@ export function referencesOfCorim(corim: Corim, source: string): References {
     .map(({ kind, name, values }) => ({ name, kind, fields: values }));
   const { id, validity, signature } = corim;
   const title = `CoRIM ${clean(id)}${signature === null ? '' : `, signed${signature.signer === null ? '' : ` by ${clean(signature.signer)}`}`}`;
-  return { source, title, validity, sets, keys: corim.attestKeys.map(({ spki }) => spki), signature };
+  return { source, title, validity, sets, keys: platformKeys(corim), signature };
 }
 
-function kindOf({ environment }: CorimMeasurement): ReferenceKind | null {
+/** Those of CCA platforms, which the profile says or the environment: a maker endorses keys of other devices alike. */
+function platformKeys({ profile, attestKeys }: Corim): readonly PlatformKey[] {
+  return attestKeys.flatMap(({ environment, spki }): PlatformKey[] => {
+    const cca = profile === null ? kindOf({ environment }) === 'arm-cca' : /(?:^|[^a-z])cca(?:[^a-z]|$)/i.test(profile);
+    const implementation = /^implementation-id:(.*)$/.exec(environment.classId ?? '')?.[1] ?? null;
+    return cca ? [{ spki, instance: environment.instance, implementation }] : [];
+  });
+}
+
+function kindOf({ environment }: Pick<CorimMeasurement, 'environment'>): ReferenceKind | null {
   const words = `${environment.vendor ?? ''} ${environment.model ?? ''}`.toLowerCase();
   if (/\bsev-?snp\b|\bsnp\b/.test(words)) return 'amd-sev-snp';
   if (/\btdx?\b/.test(words)) return 'intel-tdx';
@@ -256,6 +272,15 @@ export function checkReferences(
   };
 }
 
+/** The key that signed the file, of those that the verifier gave. */
+export function signerOf(
+  { signature }: References,
+  crypto: Crypto,
+  trustedKeys: readonly Uint8Array[],
+): Uint8Array | undefined {
+  return trustedKeys.find((spki) => signature !== null && verifyCose(crypto.publicKey(spki), signature.message));
+}
+
 /** Is the file itself to be believed? Its signature, where it has one, and its dates. */
 export function appraiseReferences(
   references: References,
@@ -278,7 +303,7 @@ export function appraiseReferences(
   });
   if (signature !== null) {
     const keys = trustedKeys ?? [];
-    const good = keys.some((spki) => verifyCose(crypto.publicKey(spki), signature.message));
+    const good = signerOf(references, crypto, keys) !== undefined;
     const expected = `${signature.message.name} with a key that the verifier trusts`;
     if (keys.length === 0) list.unchecked('reference.signature', { expected, found: 'no key was given' });
     else list.check('reference.signature', good, { expected, found: good ? 'good' : 'wrong, or another’s' });
