@@ -28,9 +28,12 @@ export function momentOf(
 /** The same few dates of certificates are written again and again. */
 const written = new Map<number, string>();
 const WRITTEN_LIMIT = 64;
+/** ECMA-262 §21.4.1.1: what a date can be at most. */
+const MOMENT_LIMIT = 8.64e15;
 
 /** `2026-11-20`, with the time where it is not midnight: `2026-11-20T22:21:30Z`. */
 export function timeText(moment: number): string {
+  if (!(Math.abs(moment) <= MOMENT_LIMIT)) return 'a date that no calendar has';
   let text = written.get(moment);
   if (text === undefined) {
     const whole = new Date(moment).toISOString();

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { nodeCrypto } from '../src/node-crypto.ts';
 import { recognise } from '../src/recognise.ts';
+import { appraiseReferences, type References } from '../src/references.ts';
+import { timeText } from '../src/time.ts';
 import { readXml } from '../src/xml/document.ts';
 
 /** A record of RFC 9999 in a record in a record …: ten bytes a level. */
@@ -37,4 +40,14 @@ test('the depth of XML is counted whatever stands in attributes, and at once', (
   assert.match(code(`<a ${'< </'.repeat(200_000)}`), /a tag without an end/);
   assert.notEqual(code('<a b="/></a>'.repeat(1000)), 'ok');
   assert.match(code(`<a>${'<b "'.repeat(1001)}`), /a tag without an end/);
+});
+
+test('dates beyond every calendar are told, not thrown', () => {
+  const file: References = {
+    ...{ source: 'x', title: 'x', sets: [], keys: [], signature: null },
+    validity: { from: -(2 ** 53) * 1000, until: 2 ** 53 * 1000 },
+  };
+  const { checks } = appraiseReferences(file, { crypto: nodeCrypto(), asOf: 0 });
+  assert.match(checks[0]?.expected ?? '', /no calendar/);
+  for (const moment of [Number.NaN, Number.POSITIVE_INFINITY, 9e15]) assert.match(timeText(moment), /no calendar/);
 });
