@@ -39,6 +39,8 @@ function eventTime(at: number): string {
   return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
 }
 
+const WAY = { answered: '', silent: 'no answer; ', unasked: 'not asked; ' } as const;
+
 function eventParts(event: Event): { word: string; colour?: Colour; device: string; what: string } {
   switch (event.kind) {
     case 'gate-started':
@@ -59,7 +61,7 @@ function eventParts(event: Event): { word: string; colour?: Colour; device: stri
       return {
         word: 'asked',
         device: event.device,
-        what: `identity ${event.tier}: ${event.because} (${event.milliseconds} ms)`,
+        what: `${WAY[event.way] ?? ''}identity ${event.tier}: ${event.because} (${event.milliseconds} ms)`,
       };
     case 'mode-changed':
       return {
@@ -137,10 +139,10 @@ function stepText(step: Step): string {
   switch (step.kind) {
     case 'autoprobe-off':
       return `autoprobe off on ${step.bus}`;
-    case 'load':
-      return `load ${step.module}`;
     case 'virtual-autoprobe-off':
       return `autoprobe off for the virtual functions of ${step.node}`;
+    case 'load':
+      return `load ${step.module}`;
     case 'authorize':
       return step.value ? 'authorize' : 'withdraw authorization';
     case 'remove':

@@ -1,13 +1,13 @@
 /** A PCI function is asked who it is, over SPDM through its DOE mailbox. */
 import type { Device } from '@airlock/core/device.ts';
-import { fail, ok, type Result } from '@airlock/core/result.ts';
+import { ok, type Result } from '@airlock/core/result.ts';
 import type { DeviceEvidence } from '@airlock/spdm/attest/evidence.ts';
 import { gatherEvidence } from '@airlock/spdm/attest/gather.ts';
 import { doeBinding } from '@airlock/spdm/doe/binding.ts';
 import type { PciIdentity } from '@airlock/spdm/identity/pci-name.ts';
 import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
 import { Connection } from '@airlock/spdm/requester/connection.ts';
-import { drive, type Link } from '@airlock/spdm/requester/procedure.ts';
+import { drive } from '@airlock/spdm/requester/procedure.ts';
 import { openFunctionLink } from './function-link.ts';
 
 export interface AskedFunction {
@@ -18,7 +18,7 @@ export interface AskedFunction {
 
 /**
  * Any chain is taken: who vouches for it is judged afterwards. `nonce` is 32 bytes. Codes: those of `openFunctionLink` and
- * `gatherEvidence`, `link-timeout` once `signal` says that the time is over.
+ * `gatherEvidence`, `doe-cancelled` once `signal` says that the time is over.
  */
 export async function askFunction(
   root: string,
@@ -26,23 +26,14 @@ export async function askFunction(
   nonce: Uint8Array,
   signal: AbortSignal,
 ): Promise<Result<AskedFunction>> {
-  const opened = await openFunctionLink(root, device);
+  const opened = await openFunctionLink(root, device, signal);
   if (!opened.ok) return opened;
   try {
     const connection = new Connection({ crypto: nodeSpdmCrypto(), binding: doeBinding, trust: () => ok(null) });
     const asked = gatherEvidence(connection, { device: device.id, nonce });
-    const evidence = await drive(asked, ended(opened.value.link, signal));
+    const evidence = await drive(asked, opened.value.link);
     return evidence.ok ? ok({ evidence: evidence.value, function: opened.value.function }) : evidence;
   } finally {
     opened.value.close();
   }
-}
-
-/** Once the time is over nothing more is said to the device. */
-function ended(link: Link, signal: AbortSignal): Link {
-  return {
-    exchange: async (bytes, within) =>
-      signal.aborted ? fail('link-timeout', 'the time for asking it is over') : link.exchange(bytes, within),
-    wait: (milliseconds) => link.wait(milliseconds),
-  };
 }

@@ -9,7 +9,7 @@ import type { Appraisal, Check, Report } from '@airlock/evidence/check.ts';
 import { type Corim, isCorim, readCorim } from '@airlock/evidence/corim/corim.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
 import { recognise } from '@airlock/evidence/recognise.ts';
-import { appraiseReferences, referencesOfCorim } from '@airlock/evidence/references.ts';
+import { appraiseReferences, type References, referencesOfCorim } from '@airlock/evidence/references.ts';
 import { reportText } from '@airlock/evidence/text.ts';
 import { readTime, timeText } from '@airlock/evidence/time.ts';
 import type { Certificate } from '@airlock/evidence/x509/certificate.ts';
@@ -60,6 +60,8 @@ export type AppraisalInput = Omit<AppraiseDevice, 'nonce' | 'function'> & {
   readonly nonce: Uint8Array | null;
   /** From `--function`; null when it was not given. */
   readonly function: PciIdentity | null;
+  /** `referenceChecks` for another date, in milliseconds. */
+  readonly referenceChecksAt: (asOf: number) => readonly Check[];
 };
 
 /** Everything but the evidence. Throws UsageError for what the user got wrong. */
@@ -82,7 +84,7 @@ export async function appraisalInput(context: Context, values: Values): Promise<
   const x509 = nodeCrypto();
   const keys = await referenceKeys(context, values);
   const references: ReferenceSet[] = [];
-  const referenceChecks: Check[] = [];
+  const files: References[] = [];
   for (const path of texts(values, 'reference')) {
     const read = await readReferenceFile(context, path);
     if (read.corim === null) references.push(read.set);
@@ -93,14 +95,11 @@ export async function appraisalInput(context: Context, values: Values): Promise<
       if (left.length > 0)
         context.stderr(`airlock: ${printable(path)}: not for a measurement index: ${printable(left.join(', '))}\n`);
       references.push(set);
-      const file = appraiseReferences(referencesOfCorim(read.corim, printable(path)), {
-        crypto: x509,
-        asOf,
-        trustedKeys: keys,
-      });
-      referenceChecks.push(...file.checks);
+      files.push(referencesOfCorim(read.corim, printable(path)));
     }
   }
+  const referenceChecksAt = (date: number) =>
+    files.flatMap((file) => appraiseReferences(file, { crypto: x509, asOf: date, trustedKeys: keys }).checks);
   const named = values['function'];
   const pciFunction = typeof named === 'string' ? parsePciName(named) : null;
   if (pciFunction === undefined)
@@ -110,7 +109,8 @@ export async function appraisalInput(context: Context, values: Values): Promise<
     spdm: nodeSpdmCrypto(),
     roots,
     references,
-    referenceChecks,
+    referenceChecks: referenceChecksAt(asOf),
+    referenceChecksAt,
     asOf,
     revocation: { lists, required: values['require-crl'] === true },
     function: pciFunction,

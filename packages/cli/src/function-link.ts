@@ -20,13 +20,36 @@ export interface FunctionLink {
   close(): void;
 }
 
-const clock: Clock = {
-  now: () => performance.now(),
-  wait: (milliseconds) => new Promise((done) => setTimeout(done, milliseconds)),
-};
+/** Waits end with `signal`. Waiting for nothing lets everybody else run once. */
+function clockUntil(signal: AbortSignal | undefined): Clock {
+  return {
+    now: () => performance.now(),
+    wait: (milliseconds) =>
+      new Promise((done) => {
+        if (milliseconds <= 0) return void setImmediate(done);
+        if (signal?.aborted === true) return void setTimeout(done, Math.min(milliseconds, 1));
+        const timer = setTimeout(end, milliseconds);
+        signal?.addEventListener('abort', end, { once: true });
+        function end(): void {
+          clearTimeout(timer);
+          signal?.removeEventListener('abort', end);
+          done();
+        }
+      }),
+  };
+}
 
-/** Codes: `doe-*`, `config-*`, those of reading sysfs. */
-export async function openFunctionLink(root: string, { id, location, path }: Device): Promise<Result<FunctionLink>> {
+/**
+ * Once `signal` says that the time is over, what is under way is aborted and nothing more is said to the device. Codes:
+ * `doe-*`, `config-*`, those of reading sysfs.
+ */
+export async function openFunctionLink(
+  root: string,
+  { id, location, path }: Device,
+  signal?: AbortSignal,
+): Promise<Result<FunctionLink>> {
+  const clock = clockUntil(signal);
+  const cancelled = () => signal?.aborted === true;
   if (!id.startsWith('pci:')) return fail('doe-absent', `${id} is no PCI function, and only those have a DOE mailbox`);
   // Nothing is written through these: the mailbox's registers have a hand of their own.
   const files = nodeFiles({ root, writes: 'nothing' });
@@ -37,7 +60,7 @@ export async function openFunctionLink(root: string, { id, location, path }: Dev
   if (!seen.ok) return seen;
   const space = openConfigSpace(root, `${path}/config`);
   if (!space.ok) return space;
-  const mailbox = await findSpdmMailbox(files, clock, path, { space: space.value });
+  const mailbox = await findSpdmMailbox(files, clock, path, { space: space.value, cancelled });
   if (!mailbox.ok) {
     space.value.close();
     return mailbox;

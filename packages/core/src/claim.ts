@@ -10,6 +10,8 @@ export interface Claim {
   readonly roots?: readonly string[];
   /** Names of the reference-value sets that all of the device's measurements matched. */
   readonly measurements?: readonly string[];
+  /** The version of SPDM that it was said in: `1.3`. */
+  readonly spdm?: string;
 }
 
 /** By device id. A device without a claim has the tier `claimed` when it states ids, else `location`. */

@@ -48,15 +48,18 @@ export type EventBody =
       /** Where it hears of changes: `netlink`, `polling`. */
       readonly uevents: string;
     }
-  /** Learning is over. */
+  /** A device was asked to prove who it is. */
   | {
-      /** A device was asked to prove who it is; `because` says how it went. */
       readonly kind: 'attested';
       readonly device: string;
       readonly tier: string;
+      /** `answered`; `silent`: no whole answer in time; `unasked`: this machine could not ask. */
+      readonly way: 'answered' | 'silent' | 'unasked';
+      /** How it went, in words. */
       readonly because: string;
       readonly milliseconds: number;
     }
+  /** Learning is over. */
   | { readonly kind: 'mode-changed'; readonly mode: string; readonly enforcing: boolean; readonly because: string }
   | { readonly kind: 'agent-stopped'; readonly because: string };
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ACTIONS, type Action, CARRIED_OUT, NOTICED, type Violation } from '@airlock/policy/policy.ts';
+import type { Attestation } from '../src/agent/attester.ts';
 import { conductAs } from '../src/agent/conduct.ts';
 import { BALLOON, type FakeMachine, fakeMachine, NIC, NVME, ROOT_DISK } from './agent-fake-machine.ts';
 import { type Harness, levelOf, POLICY, startAgent } from './agent-harness.ts';
@@ -46,14 +47,37 @@ const PROVOKE: Readonly<Partial<Record<Violation, (machine: FakeMachine, harness
     await settle();
     if (machine.files.tree.has(status)) machine.files.tree.set(status, before);
   },
+  async 'attestation-failure'(_machine, { of, settle }) {
+    while (!of('violation').some(({ violation }) => violation === 'attestation-failure')) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await settle();
+  },
 };
+/** Fails when it is asked for the second time, and is honest again from then on. */
+function failingOnce(): Attestation {
+  let times = 0;
+  return {
+    attest: async ({ id }) => {
+      const tier = ++times === 2 ? 'claimed' : 'attested';
+      return { way: 'answered', claim: { device: id, tier, because: 'a test' } };
+    },
+    wants: ({ id }) => id === ID,
+    givesLess: () => true,
+    every: 50,
+  };
+}
 /** The rule must name its driver, so that another one is a violation. */
 const DRIVERS = POLICY.replace(
   'level: limited\n    features: { forbid: [RING_PACKED] }',
   'level: limited\n    features: { forbid: [RING_PACKED] }\n    drivers: [virtio_net]',
 );
+const PROOF = DRIVERS.replace(
+  'level: limited\n    features',
+  'level: limited\n    require: { identity: attested }\n    features',
+);
 const policyFor = (violation: Violation, actions: readonly Action[]) =>
-  `${DRIVERS}on: { ${violation}: [${actions.join(', ')}] }\n`;
+  `${violation === 'attestation-failure' ? PROOF : DRIVERS}on: { ${violation}: [${actions.join(', ')}] }\n`;
 
 test('every violation that is said to be noticed can be brought about here', () => {
   assert.deepEqual(Object.keys(PROVOKE).sort(), [...NOTICED].sort());
@@ -63,8 +87,11 @@ for (const violation of NOTICED) {
   for (const action of ACTIONS) {
     test(`${violation} is answered with ${action}`, async (t) => {
       const machine = fakeMachine([ROOT_DISK, NIC]);
-      const harness = await startAgent(machine, { policy: policyFor(violation, [action]) });
+      const proven = violation === 'attestation-failure' ? { attestation: failingOnce() } : {};
+      const harness = await startAgent(machine, { policy: policyFor(violation, [action]), ...proven });
       t.after(() => harness.agent.close('test'));
+      await harness.agent.asked();
+      await harness.settle();
       assert.equal(machine.driverOf(NIC.slot), 'virtio_net');
       await PROVOKE[violation]?.(machine, harness);
       const { of, settle, commands } = harness;

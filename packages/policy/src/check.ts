@@ -34,7 +34,7 @@ export const FINDINGS = {
   'reference-missing': 'A file of trust anchors or reference values is named and not there.',
   'reference-unused': 'A file of trust anchors or reference values is there, and no rule names it.',
   'reference-not-read': 'A rule that can never decide is all that names this file.',
-  'requirement-not-attested': 'Anchors and measurements are only known of attested devices.',
+  'requirement-not-attested': 'Anchors, measurements and the version of SPDM are only known of attested devices.',
   'platform-does-not-hold': 'What the platform section requires does not hold on this machine.',
   'attestation-not-held-here': 'What the machine’s evidence must state is held by the verifier, not on the machine.',
   'hotplug-not-held': 'On this kernel a hot-plugged PCI function binds before Airlock can act.',
@@ -137,7 +137,8 @@ function checkLevels(rule: Rule): Finding[] {
       hint: `require: { identity: ${enough} } says what ${rule.level} needs`,
     });
   }
-  if (rule.otherwise !== undefined && asked !== undefined && !rule.require?.roots && !rule.require?.measurements) {
+  const { roots, measurements, spdm } = rule.require ?? {};
+  if (rule.otherwise !== undefined && asked !== undefined && !roots && !measurements && !spdm) {
     const below = IDENTITY_TIERS[tierRank(asked) - 1] ?? 'location';
     if (levelRank(rule.otherwise.level) > levelRank(LEVEL_CEILING[below])) {
       findings.push({
@@ -148,14 +149,11 @@ function checkLevels(rule: Rule): Finding[] {
       });
     }
   }
-  if (
-    (rule.require?.roots ?? rule.require?.measurements) &&
-    (asked === undefined || tierRank(asked) < tierRank('attested'))
-  ) {
+  if ((roots ?? measurements ?? spdm) && (asked === undefined || tierRank(asked) < tierRank('attested'))) {
     findings.push({
       code: 'requirement-not-attested',
       severity: 'warning',
-      message: `rule ${rule.id} names anchors or measurements, which are known of attested devices only`,
+      message: `rule ${rule.id} names anchors, measurements or a version of SPDM, which are known of attested devices only`,
       at: rule.at,
       hint: 'add identity: attested (or bound) to require',
     });
@@ -173,6 +171,8 @@ function checkLevels(rule: Rule): Finding[] {
 }
 
 const DISKS: readonly number[] = [VIRTIO_TYPES.block, VIRTIO_TYPES.scsi, VIRTIO_TYPES.pmem];
+const NETWORKS: readonly number[] = [VIRTIO_TYPES.net];
+
 /** User space makes virtual functions, and the gate looks before there is any. */
 function checkVirtual(policy: Policy): Finding[] {
   const late = policy.platform.forbid.some(({ name }) => name === 'hotplug');
@@ -190,8 +190,6 @@ function checkVirtual(policy: Policy): Finding[] {
     ];
   });
 }
-
-const NETWORKS: readonly number[] = [VIRTIO_TYPES.net];
 
 function checkKind(rule: Rule): Finding[] {
   const findings: Finding[] = [];

@@ -7,7 +7,7 @@ import type { CompiledPolicy, CompiledRule, Verdict } from './compile.ts';
 import type { Condition } from './condition.ts';
 import { isVirtio, NO, YES } from './facts.ts';
 import type { Rule } from './policy.ts';
-import { claimFor } from './verdict.ts';
+import { claimFor, speaksAtLeast } from './verdict.ts';
 
 const INPUT_LIMIT = 24;
 const CHANGE_LIMIT = 3;
@@ -128,6 +128,11 @@ function requirementInputs(rule: Rule, device: Device, verdict: Verdict, claim: 
       wanted: names.join(' or '),
       holds: names.some((name) => mine?.[key]?.includes(name)),
     });
+  }
+  const least = rule.require?.spdm;
+  if (least !== undefined) {
+    const holds = speaksAtLeast(mine, least);
+    inputs.push({ field: 'spdm', value: mine?.spdm, wanted: `>=${least}`, holds });
   }
   if (rule.features === undefined) return inputs;
   const negotiated = device.features?.negotiated;

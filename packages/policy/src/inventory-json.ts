@@ -149,7 +149,7 @@ export function decodeClaims(value: unknown): Result<Claims> {
   for (const [id, claim] of Object.entries(value)) {
     const where = JSON.stringify(id.slice(0, 80));
     if (!isObject(claim)) return badClaims(`${where} is not an object`);
-    const { device, tier, because, roots, measurements } = claim;
+    const { device, tier, because, roots, measurements, spdm } = claim;
     if (device !== undefined && device !== id) return badClaims(`${where} is about another device`);
     const known = IDENTITY_TIERS.find((one) => one === tier);
     if (known === undefined) return badClaims(`${where}.tier is none of ${IDENTITY_TIERS.join(', ')}`);
@@ -157,12 +157,14 @@ export function decodeClaims(value: unknown): Result<Claims> {
     if (measurements !== undefined && !isKind(measurements, 'texts')) {
       return badClaims(`${where}.measurements is not a list of text`);
     }
+    if (spdm !== undefined && !isText(spdm)) return badClaims(`${where}.spdm is not text`);
     claims[id] = {
       device: id,
       tier: known,
       because: typeof because === 'string' ? because : '',
       ...(roots === undefined ? {} : { roots: roots as string[] }),
       ...(measurements === undefined ? {} : { measurements: measurements as string[] }),
+      ...(spdm === undefined ? {} : { spdm }),
     };
   }
   return ok(claims);

@@ -15,6 +15,7 @@ import {
   PLATFORM_REQUIREMENTS,
   type Requirement,
   type Rule,
+  SPDM_VERSIONS,
   VIOLATIONS,
   type Violation,
 } from './policy.ts';
@@ -49,6 +50,16 @@ const tierAtLeast = notation({
   // At least is what it means anyway, so both ways to write it are right.
   parse: (written) => IDENTITY_TIERS.find((tier) => tier === written.replace(/^>= ?/, '')),
   near: () => IDENTITY_TIERS,
+});
+
+const spdmAtLeast = notation({
+  what: 'a least version of SPDM: ">=1.2"',
+  schema: { enum: SPDM_VERSIONS.map((version) => `>=${version}`) },
+  parse: (written) => SPDM_VERSIONS.find((version) => version === /^>= ?(.*)$/.exec(written)?.[1]),
+  hint: (written) =>
+    SPDM_VERSIONS.some((version) => version === written)
+      ? `at least that version is ">=${written}", in quotes`
+      : `one of ${SPDM_VERSIONS.map((version) => `">=${version}"`).join(', ')}`,
 });
 
 const disk = mapped(
@@ -102,6 +113,7 @@ const require: Shape<Requirement> = mapped(
       identity: optional(tierAtLeast, 'At least this identity tier.'),
       roots: optional(anyOf(fileName, 'files'), 'Evidence chains to any of these trust anchors.'),
       measurements: optional(anyOf(fileName, 'files'), 'All measurements match any of these reference-value sets.'),
+      spdm: optional(spdmAtLeast, 'The proof was given in at least this version of SPDM.'),
     },
     { some: true },
   ),

@@ -45,6 +45,7 @@ export const VIOLATIONS = [
   'needs-reset',
   'iommu-fault',
   'integrity-failure',
+  'attestation-failure',
 ] as const;
 export type Violation = (typeof VIOLATIONS)[number];
 
@@ -58,6 +59,7 @@ export const NOTICED: readonly Violation[] = [
   'identity-change',
   'device-timeout',
   'needs-reset',
+  'attestation-failure',
 ];
 
 /** What it can do about them: it keeps no keys, so there are none to revoke. */
@@ -108,10 +110,10 @@ export interface Match {
   readonly location?: readonly string[];
   readonly hotplugged?: boolean;
   readonly function?: readonly FunctionRole[];
-  readonly features?: { readonly offered?: readonly string[]; readonly negotiated?: readonly string[] };
-  readonly identity?: readonly { readonly tier: IdentityTier; readonly orAbove: boolean }[];
   /** Places of physical functions whose virtual ones are meant; exact, or with `*` for any run of characters. */
   readonly physicalFunction?: readonly string[];
+  readonly features?: { readonly offered?: readonly string[]; readonly negotiated?: readonly string[] };
+  readonly identity?: readonly { readonly tier: IdentityTier; readonly orAbove: boolean }[];
 }
 
 /** What a device must prove for the rule's level. Lists mean "any of". */
@@ -120,7 +122,13 @@ export interface Requirement {
   readonly identity?: IdentityTier;
   readonly roots?: readonly string[];
   readonly measurements?: readonly string[];
+  /** At least this version: `1.2`. */
+  readonly spdm?: SpdmVersion;
 }
+
+/** Versions of DSP0274 that a rule can ask for, in their order. */
+export const SPDM_VERSIONS = ['1.1', '1.2', '1.3', '1.4'] as const;
+export type SpdmVersion = (typeof SPDM_VERSIONS)[number];
 
 export interface Rule {
   readonly id: string;

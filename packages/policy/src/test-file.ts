@@ -9,7 +9,7 @@ import { VIRTIO_TYPES } from '@airlock/core/virtio.ts';
 import type { Node } from './document.ts';
 import { feature } from './match-shape.ts';
 import { parseClass, parseNumber } from './pattern.ts';
-import { FUNCTIONS, type FunctionRole } from './policy.ts';
+import { FUNCTIONS, type FunctionRole, SPDM_VERSIONS } from './policy.ts';
 import { flag, listOf, mapped, needed, notation, optional, record, type Shape, text, word } from './shape.ts';
 import type { Phase } from './verdict.ts';
 
@@ -161,17 +161,25 @@ const device: Shape<string | Device> = {
   read: (node, report) => (node.kind === 'map' ? described.read(node, report) : name.read(node, report)),
 };
 
+const spdmVersion = notation({
+  what: `a version of SPDM, ${SPDM_VERSIONS.join(', ')}`,
+  schema: { anyOf: [{ enum: SPDM_VERSIONS }, { enum: SPDM_VERSIONS.map(Number) }] },
+  parse: (written) => SPDM_VERSIONS.find((version) => version === written),
+});
+
 const claim = mapped(
   record('claim', {
     tier: needed(word('an identity tier', IDENTITY_TIERS), 'How sure Airlock is.'),
     roots: optional(listOf(name, { what: 'files', max: 16 }), 'Trust anchors that the evidence chained to.'),
     measurements: optional(listOf(name, { what: 'files', max: 16 }), 'Reference values that were matched.'),
+    spdm: optional(spdmVersion, 'The version of SPDM in which it was proven.'),
   }),
   (read): Omit<Claim, 'device'> => ({
     tier: read.tier,
     because: 'stated by the test',
     ...(read.roots === undefined ? {} : { roots: read.roots }),
     ...(read.measurements === undefined ? {} : { measurements: read.measurements }),
+    ...(read.spdm === undefined ? {} : { spdm: read.spdm }),
   }),
 );
 

@@ -17,7 +17,7 @@ import {
 import { LINUX_ALWAYS_ACCEPTS } from '@airlock/core/virtio.ts';
 import { type CompiledPolicy, type CompiledRule, NOTHING_PENDING, type Verdict } from './compile.ts';
 import { AFTER_BIND, isVirtio, mayBeVirtio, NEVER_KNOWN, NO, tierOf, YES } from './facts.ts';
-import type { Rule } from './policy.ts';
+import { type Rule, SPDM_VERSIONS, type SpdmVersion } from './policy.ts';
 
 export type Phase = 'before-bind' | 'after-bind';
 
@@ -158,7 +158,14 @@ export function claimFor(device: Device, claim: Claim | undefined): Claim | unde
 function meets(wanted: NonNullable<Rule['require']>, tier: IdentityTier, claim: Claim | undefined): boolean {
   if (wanted.identity !== undefined && tierRank(tier) < tierRank(wanted.identity)) return false;
   if (wanted.roots !== undefined && !wanted.roots.some((name) => claim?.roots?.includes(name))) return false;
+  if (wanted.spdm !== undefined && !speaksAtLeast(claim, wanted.spdm)) return false;
   return wanted.measurements === undefined || wanted.measurements.some((name) => claim?.measurements?.includes(name));
+}
+
+/** A version that is not known here is none that a rule asked for. */
+export function speaksAtLeast(claim: Claim | undefined, least: SpdmVersion): boolean {
+  const found = (SPDM_VERSIONS as readonly (string | undefined)[]).indexOf(claim?.spdm ?? '');
+  return found >= SPDM_VERSIONS.indexOf(least);
 }
 
 /** How far an operator may raise what this verdict decided. */

@@ -1,6 +1,6 @@
 /** `airlock agent run`: the daemon that keeps devices as they are decided. */
 import { stat } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { formatProblem, type Problem } from '@airlock/core/result.ts';
 import type { AgentPolicy } from '@airlock/gate/agent/agent-policy.ts';
 import { parseDuration } from '@airlock/gate/agent/duration.ts';
@@ -8,6 +8,7 @@ import { runAgent } from '@airlock/gate/agent/node-agent.ts';
 import { worstOf } from '@airlock/gate/agent/status.ts';
 import { decodePolicy } from '@airlock/policy/decode.ts';
 import { loadPolicy } from '@airlock/policy/node-source.ts';
+import type { Policy } from '@airlock/policy/policy.ts';
 import { report, rootOf } from '../agent-act.ts';
 import { attestationFor } from '../agent-attestation.ts';
 import { eventLine, paintFor, safe, statusText } from '../agent-view.ts';
@@ -65,7 +66,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
     ...(named === undefined ? {} : { policy: named.policy }),
     enforce: values['enforce'] === true,
     once,
-    attestation: (policy) => attestationFor(context, root, policy, every),
+    attestation: (policy) => attestationFor(context, root, policy, { folder: folderOf(context, policy), every }),
     signal: context.signal,
     ...(notifySocket === undefined ? {} : { notifySocket }),
     event: (event) => {
@@ -81,6 +82,11 @@ async function run(context: Context, values: Values, positionals: readonly strin
   if (!once) return EXIT.fine;
   context.stdout(json ? `${JSON.stringify(result.value)}\n` : statusText(result.value, context.terminal));
   return worstOf(result.value) === 'failed' ? EXIT.findings : EXIT.fine;
+}
+
+/** Whatever file of the policy names them: what it refers to lies beside its main file. */
+function folderOf(context: Context, { files }: Policy): string {
+  return resolve(context.cwd, dirname(files[0] ?? '.'));
 }
 
 function everyOf(values: Values): number | undefined {

@@ -190,12 +190,13 @@ export function makeAgent(parts: AgentParts): Agent {
     status,
     report,
     async close(because) {
-      keeper.close();
+      const left = keeper.close();
       parts.source.close();
       clearInterval(sweep);
       clearTimeout(expiry);
       clearTimeout(polling);
       await turns.close();
+      await left;
       clearTimeout(polling);
       await seizing.rest();
       note({ kind: 'agent-stopped', because });

@@ -25,6 +25,7 @@ import { loadGrants, saveGrants, savePermanentGrants } from './grant-store.ts';
 import { completeFingerprints, endByDeparture, endByTime, type GrantRecord, nextEnd } from './grants.ts';
 import type { Judge, Judgement } from './judge.ts';
 import { knownFacts } from './known-facts.ts';
+import { loadProofs, saveProofs } from './proof-store.ts';
 import { remains, settled } from './remains.ts';
 import { unanswered } from './respond.ts';
 import { type Responder, startResponder } from './responder.ts';
@@ -98,8 +99,8 @@ export interface Keeper {
   refusal(device: string): Decision | undefined;
   /** Resolves when no device is being asked who it is. */
   asked(): Promise<void>;
-  /** Asks nobody any more. */
-  close(): void;
+  /** Asks nobody any more; resolves when those that were being asked are left alone. */
+  close(): Promise<void>;
   /** Milliseconds since boot of the next end of a grant, or of learning. */
   nextEnd(): number | undefined;
 }
@@ -139,11 +140,13 @@ export function startKeeper(parts: KeeperParts): Keeper {
     anew(device) {
       refused.delete(device);
       for (const memory of [facts, witness]) memory.forget(device);
+      attester?.forget(device);
     },
   });
   const again = parts.again ?? (() => undefined);
   const { attestation, incarnation } = parts;
   const attester = attestation && startAttester(attestation, { incarnation, note, again });
+  let proofsSaved = '';
   const account = startAccount(parts.earlier.decisions, note);
   const witness = startWitness({
     ...parts,
@@ -151,6 +154,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
     responder,
     refused,
     last: () => ({ inventory, enforcements, machine, uptime }),
+    changed: (device) => attester?.forget(device),
   });
 
   /** A problem is said once, when it comes, and forgotten when it goes. */
@@ -219,6 +223,10 @@ export function startKeeper(parts: KeeperParts): Keeper {
     }
   }
 
+  function isKeptOut(device: string): boolean {
+    return responder.holds.some((one) => one.device === device);
+  }
+
   async function judgeHeld(seen: Inventory, live: readonly Grant[]): Promise<Judgement> {
     const judgement = await judge(seen, live, attester?.claims);
     const held = (decisions: readonly Decision[]) =>
@@ -262,7 +270,8 @@ export function startKeeper(parts: KeeperParts): Keeper {
           if (fresh) await notice(read.value, occasion);
           const seen = facts.complete(await origins.mark(read.value));
           // Asking writes to the device: who only watches does not.
-          if (conduct.enforcing) await attester?.follow(seen);
+          const fallen = conduct.enforcing ? await attester?.follow(seen, isKeptOut) : undefined;
+          for (const one of fallen ?? []) witness.accuseFallen(one);
           const judgement = await judgeHeld(seen, grants);
           judgements.set(seen, judgement);
           denied = deniedBy(judgement);
@@ -305,11 +314,22 @@ export function startKeeper(parts: KeeperParts): Keeper {
       grants = complete;
       trouble('grants', result.run ?? result.kept);
     }
+    await keepProofs();
     const text = `${JSON.stringify(enforcements)}\n`;
     if (text === saved) return;
     const written = await files.save(STATE.enforcement, text, 0o640);
     saved = written.ok ? text : '';
     trouble('state', written.ok ? null : written.error);
+  }
+
+  async function keepProofs(): Promise<void> {
+    if (attester === undefined || !conduct.enforcing) return;
+    const { proofs } = attester;
+    const key = JSON.stringify(proofs);
+    if (key === proofsSaved || (proofsSaved === '' && proofs.length === 0)) return;
+    const written = await saveProofs(files, proofs, boot);
+    proofsSaved = written.ok ? key : proofsSaved;
+    trouble('proofs', written.ok ? null : written.error);
   }
 
   return {
@@ -332,6 +352,10 @@ export function startKeeper(parts: KeeperParts): Keeper {
       bootSaved = atBoot?.size ?? null;
       origins = startOrigins(parts.incarnation, atBoot);
       trouble('holds-file', await responder.begin(boot, parts.earlier.decisions));
+      const proofs = attester === undefined ? [] : await loadProofs(files, boot);
+      attester?.inherit(proofs);
+      // What is not shown anew is not written down once more.
+      proofsSaved = proofs.length === 0 ? '' : 'inherited';
     },
     async turn(occasion, quick) {
       await readClock();
@@ -399,7 +423,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
     denies: (device) => denied.has(device),
     refusal: (device) => refused.get(device),
     asked: async () => attester?.idle(),
-    close: () => attester?.close(),
+    close: async () => attester?.close(),
     nextEnd() {
       const ends = [nextEnd(grants), conduct.changesAt].filter((end) => end !== undefined);
       return ends.length === 0 ? undefined : Math.min(...ends);

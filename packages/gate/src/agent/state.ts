@@ -18,6 +18,8 @@ export const STATE = {
   policy: `${RUN_FOLDER}/policy.json`,
   /** Grants of this boot. */
   grants: `${RUN_FOLDER}/grants.json`,
+  /** Devices that have proven who they are: what is in use stays in use while the next agent asks anew. */
+  proofs: `${RUN_FOLDER}/proofs.json`,
   /** Devices that are kept out because they misbehaved. */
   holds: `${RUN_FOLDER}/quarantine.json`,
   /** Grants without an end. */

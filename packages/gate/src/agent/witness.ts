@@ -11,6 +11,7 @@ import type { Files } from '@airlock/linux/files.ts';
 import { fingerprintOf, matchFingerprint } from '@airlock/policy/grant.ts';
 import type { Violation } from '@airlock/policy/policy.ts';
 import { GATED_BUSES } from '../plan.ts';
+import type { Fall } from './attester.ts';
 import type { Conduct } from './conduct.ts';
 import { contradictions } from './contradictions.ts';
 import type { Earlier } from './earlier.ts';
@@ -41,6 +42,8 @@ export interface WitnessParts {
   readonly last: () => LastTurn;
   /** Decisions on devices that were bound, looked at and refused; what is seen of that is added. */
   readonly refused: Map<string, Decision>;
+  /** A device is another than it was, and the kernel does not know. */
+  readonly changed: (device: string) => void;
 }
 
 /** What went on between two looks. */
@@ -70,6 +73,8 @@ export interface Witness {
   poll(inventory: Inventory): Promise<void>;
   /** A driver was bound to a device that is denied, and was taken off before any look. */
   blame(device: string, driver: string): void;
+  /** One that had proven who it is does not any more. */
+  accuseFallen(fall: Fall): void;
   /** Marks what of it has been put right since. */
   closeFound(): void;
   /** The device went away, or is to be judged anew. */
@@ -163,7 +168,9 @@ export function startWitness(parts: WitnessParts): Witness {
       for (const device of changed) {
         const was = last().inventory?.devices.find(({ id }) => id === device.id);
         const what = was === undefined ? [] : identityChanges(was, device);
-        if (what.length > 0) fileOnce(device.id, 'identity-change', `${what.join(', ')}, and it was never removed`);
+        if (what.length === 0) continue;
+        fileOnce(device.id, 'identity-change', `${what.join(', ')}, and it was never removed`);
+        parts.changed(device.id);
       }
     },
     accuse(now, judgement) {
@@ -238,6 +245,7 @@ export function startWitness(parts: WitnessParts): Witness {
         if (header !== undefined) headers.set(device, header);
         if (header !== undefined && before !== undefined && before !== header) {
           fileOnce(device, 'identity-change', `was ${before}, is ${header}, and it was never removed`);
+          parts.changed(device);
         }
         hearSilence(device, 'vitals', held ? ['its status'] : []);
       }
@@ -247,6 +255,9 @@ export function startWitness(parts: WitnessParts): Witness {
       // It was let in when it was bound.
       if (was !== undefined && isConnected(was.level)) return;
       fileOnce(device, 'driver-violation', `bound to ${driver}, but it is denied`);
+    },
+    accuseFallen({ device, violation, detail }) {
+      fileOnce(device, violation, detail);
     },
     closeFound() {
       found = found.map((one) => ({ ...one, corrected: isCorrected(one.device) }));
