@@ -94,7 +94,10 @@ export interface Device {
     readonly bound?: string | null;
     readonly locked?: string | null;
     readonly accepted?: boolean;
-    readonly authenticated?: string;
+    /** The connected TSM, null for none; or `1` and `0` of a kernel that authenticates by itself (CMA-SPDM). */
+    readonly authenticated?: string | null;
+    /** Id of the function that speaks for the device (Device Security Manager). */
+    readonly dsm?: string;
   };
   readonly link?: { readonly speed: string | null; readonly width: number | null };
   /** What programs know it by: `block/vda`, `net/eth0`, `tty/hvc0`. */
@@ -117,9 +120,19 @@ export interface KernelFacts {
   readonly cmdline: string;
 }
 
+/** A TEE security manager of the kernel's. */
+export interface TsmDevice {
+  /** `tsm0` */
+  readonly name: string;
+  /** `link`: it sets up link encryption (a host); `devsec`: it locks devices for this VM; absent where it is not told. */
+  readonly mode?: 'link' | 'devsec' | 'none';
+}
+
 export interface Inventory {
   readonly version: 1;
   readonly kernel: KernelFacts;
+  /** There where the kernel has any. */
+  readonly tsms?: readonly TsmDevice[];
   readonly devices: readonly Device[];
 }
 

@@ -22,6 +22,8 @@ const DOE = 0x2e;
 const EXTENDED_CONFIG = 4096;
 /** Up to and with the read mailbox. */
 const CAPABILITY_SIZE = 24;
+const NO_MAILBOX = 'this function has no DOE mailbox, so it cannot be asked who it is';
+const WHERE = 'most devices have none; airlock list shows under PROVES ITSELF which ones can be asked';
 const LOCKDOWN = '/sys/kernel/security/lockdown';
 
 export interface DoeCapability {
@@ -116,8 +118,7 @@ export async function openDoeMailboxes(
     return fail('config-too-short', `${path} shows ${config.value.length} bytes`, {
       hint: 'the whole configuration space is shown to CAP_SYS_ADMIN only: run it as root',
     });
-  if (config.value.length <= STANDARD_CONFIG)
-    return fail('doe-absent', `${path} has ${config.value.length} bytes: no extended capabilities, so no DOE`);
+  if (config.value.length <= STANDARD_CONFIG) return fail('doe-absent', NO_MAILBOX, { hint: WHERE });
   const hand = tellLockdown(files, path, space ?? sysfsConfigSpace(files, path));
   const found = doeCapabilities(config.value).map(({ offset, version }) => ({
     offset,
@@ -131,7 +132,7 @@ export async function openDoeMailboxes(
       ...(limits === undefined ? {} : { limits }),
     }),
   }));
-  return found.length === 0 ? fail('doe-absent', `${path} has no DOE capability`) : ok(found);
+  return found.length === 0 ? fail('doe-absent', NO_MAILBOX, { hint: WHERE }) : ok(found);
 }
 
 export interface SpdmMailbox extends FunctionMailbox {

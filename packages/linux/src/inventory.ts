@@ -14,6 +14,7 @@ import { mapBounded } from './map-bounded.ts';
 import { type Draft, readPciFunction } from './pci.ts';
 import { findAcpiNode, hasLegacyPorts, platformType, pnpType, readPlatformDevice } from './platform.ts';
 import { joinVirtualFunctions } from './sriov.ts';
+import { readTsmDevices } from './tsm.ts';
 import { isUsbDevice, readUsbDevice, usbDeviceOf } from './usb.ts';
 import { readVdpaDevice } from './vdpa.ts';
 import { joinVirtio } from './virtio.ts';
@@ -59,12 +60,12 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
   const virtio = await list('virtio');
   if (!virtio.ok) return virtio;
   const carriers = new Set(virtio.value.map((entry) => folderOf(entry.path)).map((path) => nameOf(path)));
-  const [kernel, interfaces, boot, noGroups, noTsm, pci, usb, vdpa, platform, pnp] = await Promise.all([
+  const [kernel, interfaces, boot, noGroups, tsms, pci, usb, vdpa, platform, pnp] = await Promise.all([
     readKernelFacts(files),
     readInterfaces(files, full),
     options.bootDevices ?? readBootDevices(files),
     isEmpty(files, '/sys/kernel/iommu_groups'),
-    isEmpty(files, '/sys/class/tsm'),
+    readTsmDevices(files),
     list('pci'),
     list('usb'),
     list('vdpa'),
@@ -81,7 +82,7 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
   const open = (path: string) => deviceReader(files, path, patience);
   const part = (entry: BusEntry, outer: DeviceReader) =>
     deviceReader(files, entry.path, patience, { prefix: `${entry.name}/`, faults: outer.faults });
-  const context = { full, groups: !noGroups, tsm: !noTsm, groupType: rememberGroupTypes(files) };
+  const context = { full, groups: !noGroups, tsm: tsms.length > 0, groupType: rememberGroupTypes(files) };
 
   const functions = await mapBounded(pci.value, WIDTH, async (entry): Promise<Item> => {
     const reader = open(entry.path);
@@ -152,6 +153,7 @@ export async function readInventory(files: Files, options: InventoryOptions = {}
   return ok({
     version: 1,
     kernel,
+    ...(tsms.length === 0 ? {} : { tsms }),
     devices: orderDevices(
       items.map(({ draft }) => draft),
       boot,

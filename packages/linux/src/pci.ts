@@ -2,10 +2,11 @@
 import type { Device, PciIds } from '@airlock/core/device.ts';
 import { pciTypeName } from '@airlock/core/pci-class.ts';
 import { virtioTypeName } from '@airlock/core/virtio.ts';
-import { isDoeFeature, isPciAddress, known, parseDecimal, parseFlag, parseHex, parseLine } from './attribute.ts';
+import { isDoeFeature, isPciAddress, known, parseDecimal, parseHex, parseLine } from './attribute.ts';
 import type { BusEntry } from './bus.ts';
 import type { DeviceReader } from './device-reader.ts';
 import { readSriov } from './sriov.ts';
+import { readTsmState } from './tsm.ts';
 
 export const VIRTIO_VENDOR = 0x1af4;
 
@@ -80,7 +81,9 @@ export async function readPciFunction(reader: DeviceReader, entry: BusEntry, con
   await readSriov(reader, draft);
   if (context.groups) await readIommu(reader, draft, context);
   else draft.iommu = null;
-  if (context.tsm) await readTsm(reader, draft);
+  // A kernel that authenticates by itself has no TSM; only people ask what it says.
+  const tsm = context.tsm || context.full ? await readTsmState(reader, context.tsm) : undefined;
+  if (tsm !== undefined) draft.tsm = tsm;
   if (context.full) await readDetail(reader, draft);
   return draft;
 }
@@ -142,23 +145,6 @@ async function readIommu(reader: DeviceReader, draft: Draft, context: PciContext
   const group = name === null ? null : parseDecimal(name);
   if (group === undefined) reader.fault('iommu_group', 'attribute-malformed', `links to ${name}`);
   else draft.iommu = group === null ? null : { group, type: await context.groupType(group) };
-}
-
-/** sysfs-bus-pci `tsm/` (6.19), `authenticated`, and the guest side that is not merged: `tsm/lock`, `tsm/accept`. */
-async function readTsm(reader: DeviceReader, draft: Draft): Promise<void> {
-  const parts = await reader.folder('tsm');
-  const authenticated = await reader.value('authenticated', (text) => parseLine(text, 64));
-  if (parts.length === 0 && authenticated === undefined) return;
-  const name = async (part: string) => {
-    if (!parts.includes(part)) return undefined;
-    const text = await reader.value(`tsm/${part}`, (text) => parseLine(text, 64));
-    return text === '' ? null : text;
-  };
-  const connected = await name('connect');
-  const bound = await name('bound');
-  const locked = await name('lock');
-  const accepted = parts.includes('accept') ? await reader.value('tsm/accept', parseFlag) : undefined;
-  draft.tsm = known({ connected, bound, locked, accepted, authenticated });
 }
 
 async function readDetail(reader: DeviceReader, draft: Draft): Promise<void> {

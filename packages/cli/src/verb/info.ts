@@ -1,13 +1,15 @@
 /** `airlock info DEVICE`: everything that is known of one device. */
-import type { Device } from '@airlock/core/device.ts';
+import type { Device, Inventory } from '@airlock/core/device.ts';
 import { pciClassName } from '@airlock/core/pci-class.ts';
 import { formatProblem } from '@airlock/core/result.ts';
+import { findAttestableFunctions } from '@airlock/linux/attest/devices.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import { findDevice } from '@airlock/linux/find-device.ts';
 import { readInventory } from '@airlock/linux/inventory.ts';
 import { type PciDetails, readPciDetails } from '@airlock/linux/pci-details.ts';
 import { deviceFiles, type EnforcedLevel, readLevels } from '../device-files.ts';
 import { hex, paintFor, whatIs, wrapWords } from '../device-view.ts';
+import { tsmsText, tsmText } from '../proof-view.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
@@ -56,21 +58,31 @@ async function run(context: Context, values: Values, positionals: readonly strin
     device.path.includes('/pci') && device.id.startsWith('pci:') ? await readPciDetails(files, device.path) : undefined;
   const levels = await readLevels(files);
   const enforced = typeof levels === 'object' ? levels.get(device.id) : undefined;
+  const { spdm } = await findAttestableFunctions(files);
+  const around: Around = { tsms: inventory.value.tsms, spdm: new Set(spdm) };
   if (values['json'] === true) {
     const details = config?.ok === true ? { config: config.value } : {};
     context.stdout(`${JSON.stringify({ device, ...details, ...(enforced ? { enforced } : {}) }, null, 2)}\n`);
   } else {
-    context.stdout(describe(device, config?.ok === true ? config.value : undefined, enforced, context));
+    context.stdout(describe(device, config?.ok === true ? config.value : undefined, enforced, around, context));
   }
   return EXIT.fine;
 }
 
 const LABEL = 15;
 
+/** What of the machine is shown beside the device. */
+interface Around {
+  readonly tsms: Inventory['tsms'];
+  /** Addresses of functions with a mailbox for SPDM. */
+  readonly spdm: ReadonlySet<string>;
+}
+
 function describe(
   device: Device,
   config: PciDetails | undefined,
   enforced: EnforcedLevel | undefined,
+  around: Around,
   context: Context,
 ): string {
   const paint = paintFor(context.terminal);
@@ -116,7 +128,8 @@ function describe(
   tell('iommu', iommu(device));
   tell('link', link(device));
   tell('doe', device.doe === undefined ? undefined : wrap(device.doe));
-  tell('tsm', tsm(device));
+  tell('identity', proof(device, around.spdm, config));
+  tell('tsm', ...tsm(device, around.tsms));
   for (const [label, text] of features(device, wrap)) tell(label, text);
   tell('status', device.status === undefined ? undefined : statusText(device.status));
   if (config !== undefined) {
@@ -176,18 +189,24 @@ function link(device: Device): string | undefined {
     : `${speed ?? 'speed unknown'}, ${width === null ? 'width unknown' : `x${width}`}`;
 }
 
-function tsm(device: Device): string | undefined {
-  if (device.tsm === undefined) return undefined;
-  const { connected, bound, locked, accepted, authenticated } = device.tsm;
-  const say = (label: string, value: string | null | undefined) =>
-    value === undefined ? [] : [value === null ? `not ${label}` : `${label} (${printable(value)})`];
+function tsm(device: Device, tsms: Inventory['tsms']): readonly string[] {
+  if (!device.id.startsWith('pci:')) return [];
+  const own = tsmText(device);
+  const { dsm } = device.tsm ?? {};
   return [
-    ...say('connected', connected),
-    ...say('bound', bound),
-    ...say('locked', locked),
-    ...(accepted === undefined ? [] : [accepted ? 'accepted' : 'not accepted']),
-    ...(authenticated === undefined ? [] : [`authenticated: ${printable(authenticated)}`]),
-  ].join(', ');
+    own === '' ? (tsms === undefined ? 'this kernel has none' : 'has no part in it') : own,
+    ...(tsms === undefined ? [] : [`here: ${tsmsText(tsms)}`]),
+    ...(dsm === undefined || dsm === device.id ? [] : [`${dsm} speaks for it`]),
+  ];
+}
+
+/** What can be asked of it, and how. */
+function proof(device: Device, spdm: ReadonlySet<string>, config: PciDetails | undefined): string | undefined {
+  if (!device.id.startsWith('pci:')) return undefined;
+  if (spdm.has(device.location)) return `can be asked over SPDM: airlock device attest ${device.id}`;
+  return device.doe === undefined && (config === undefined || config.size <= 64)
+    ? 'only root sees whether it can be asked'
+    : 'cannot be asked: no mailbox for SPDM (DOE)';
 }
 
 function features(device: Device, wrap: (words: readonly string[]) => string): readonly (readonly [string, string])[] {

@@ -1,10 +1,12 @@
 /** `airlock list`: the devices of this machine. */
 import { type Device, type Inventory, isBound } from '@airlock/core/device.ts';
 import { formatProblem } from '@airlock/core/result.ts';
+import { findAttestableFunctions } from '@airlock/linux/attest/devices.ts';
 import { printable } from '@airlock/linux/attribute.ts';
 import { readInventory } from '@airlock/linux/inventory.ts';
 import { deviceFiles, type EnforcedLevel, readLevels } from '../device-files.ts';
 import { alignRows, driverOf, idsOf, kernelLine, type Paint, paintFor, usedAs, whatIs } from '../device-view.ts';
+import { proofOf, tsmsText } from '../proof-view.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
@@ -20,6 +22,9 @@ a gate has run, also the trust level of each and the rule that gave it. A virtio
   --probe      also ask unbound virtio functions what they offer; writes their configuration space (needs root)
   --json       the inventory as JSON: input for airlock policy explain --inventory
   --root DIR   a copy of a machine's /sys and /proc instead of this machine
+
+PROVES ITSELF is shown where a function can be asked who it is over SPDM (airlock device attest; older kernels show it
+to root only), or where the kernel's TSM says something of it.
 
 Plain list only reads. What a device answers wrongly, slowly or not at all is shown below it with "!".
 
@@ -58,8 +63,10 @@ async function run(context: Context, values: Values, positionals: readonly strin
     return EXIT.fine;
   }
   const paint = paintFor(context.terminal);
+  const { spdm } = await findAttestableFunctions(files);
+  const proofs = new Map(devices.map((device) => [device.id, proofOf(device, new Set(spdm))]));
   const order = values['tree'] === true ? nest(devices) : devices.map((device) => ({ device, stem: '' }));
-  if (order.length > 0) context.stdout(table(order, levels, paint));
+  if (order.length > 0) context.stdout(table(order, levels, proofs, paint));
   context.stdout(`${paint.dim(summary(inventory.value, devices, values['blocked'] === true))}\n`);
   return EXIT.fine;
 }
@@ -70,7 +77,12 @@ interface Line {
   readonly stem: string;
 }
 
-function table(order: readonly Line[], levels: ReadonlyMap<string, EnforcedLevel> | undefined, paint: Paint): string {
+function table(
+  order: readonly Line[],
+  levels: ReadonlyMap<string, EnforcedLevel> | undefined,
+  proofs: ReadonlyMap<string, string>,
+  paint: Paint,
+): string {
   const rows = order.map(({ device, stem }) => {
     const enforced = levels?.get(device.id);
     return [
@@ -79,6 +91,7 @@ function table(order: readonly Line[], levels: ReadonlyMap<string, EnforcedLevel
       driverOf(device),
       usedAs(device),
       idsOf(device),
+      proofs.get(device.id) ?? '',
       device.origin === 'hotplug' ? 'hot-plugged' : '',
       levels === undefined ? '' : (enforced?.level ?? 'undecided'),
       printable(enforced?.rule ?? ''),
@@ -86,7 +99,7 @@ function table(order: readonly Line[], levels: ReadonlyMap<string, EnforcedLevel
     ];
   });
   const [header = '', ...lines] = alignRows([
-    ['DEVICE', 'WHAT', 'DRIVER', 'USED AS', 'IDS', 'PLUGGED', 'LEVEL', 'RULE', 'STATUS'],
+    ['DEVICE', 'WHAT', 'DRIVER', 'USED AS', 'IDS', 'PROVES ITSELF', 'PLUGGED', 'LEVEL', 'RULE', 'STATUS'],
     ...rows,
   ]);
   const body = lines.map((line, i) => {
@@ -140,5 +153,6 @@ function summary(inventory: Inventory, devices: readonly Device[], blockedOnly: 
     : [count(devices.length, 'device'), `${devices.filter(isBound).length} in use`];
   if (faulty > 0) parts.push(`${faulty} with faults`);
   if (!inventory.devices.some(({ id }) => id.startsWith('pci:'))) parts.push('no PCI on this machine');
+  if (inventory.tsms !== undefined) parts.push(`TSM ${tsmsText(inventory.tsms)}`);
   return `${parts.join(', ')}. ${kernelLine(inventory.kernel)}.`;
 }
