@@ -345,3 +345,15 @@ test('a device that is debugged, or not in normal operation, is told apart', () 
   checkDeviceMode(list, blocks);
   assert.deepEqual(list.checks, []);
 });
+
+test('a mode that is told as a digest is not known, and of several every one counts', () => {
+  const statuses = (...blocks: MeasurementBlock[]) => {
+    const list = createChecklist();
+    checkDeviceMode(list, blocks);
+    return list.checks.map(({ status }) => status);
+  };
+  const [normal, debugged] = [mode(4, 0), mode(4, 2)];
+  assert.deepEqual(statuses(block(0xfe, 'device-mode', new Uint8Array(48), false)), ['unchecked']);
+  assert.deepEqual(statuses(normal, debugged), ['passed', 'failed']);
+  assert.deepEqual(statuses(debugged, block(0xfe, 'device-mode', new Uint8Array(48), false)), ['failed', 'unchecked']);
+});

@@ -202,18 +202,28 @@ export function readDeviceMode(value: Uint8Array): DeviceMode | undefined {
   return { operational: names(OPERATIONAL, u32le(value, 4)), debug: names(DEBUG, u32le(value, 12)) };
 }
 
-/** Adds `measurement.device-mode` where the device measures it. */
+/** Adds `measurement.device-mode` for each block in which the device measures it; a digest of it tells nothing. */
 export function checkDeviceMode(list: Checklist, blocks: readonly MeasurementBlock[]): void {
-  const block = blocks.find(({ type, raw }) => type === 'device-mode' && raw);
-  if (block === undefined) return;
-  const mode = readDeviceMode(block.value);
-  const normal = mode !== undefined && mode.operational.join() === 'normal' && mode.debug.length === 0;
-  list.check('measurement.device-mode', normal, {
-    subject: blockName(block),
-    expected: 'normal operation, no debug',
-    found:
-      mode === undefined
-        ? `${block.value.length} bytes: ${asciiText(block.value.subarray(0, 32))}`
-        : [`operation: ${mode.operational.join(', ') || 'not told'}`, ...mode.debug].join('; '),
-  });
+  for (const block of blocks.filter(({ type }) => type === 'device-mode')) {
+    const subject = blockName(block);
+    if (!block.raw) {
+      list.unchecked('measurement.device-mode', {
+        subject,
+        expected: 'device mode as a value',
+        found: `a digest, ${shown(block.value)}`,
+        hint: 'ask for values in place of digests: airlock device attest --raw',
+      });
+      continue;
+    }
+    const mode = readDeviceMode(block.value);
+    const normal = mode !== undefined && mode.operational.join() === 'normal' && mode.debug.length === 0;
+    list.check('measurement.device-mode', normal, {
+      subject,
+      expected: 'normal operation, no debug',
+      found:
+        mode === undefined
+          ? `${block.value.length} bytes: ${asciiText(block.value.subarray(0, 32))}`
+          : [`operation: ${mode.operational.join(', ') || 'not told'}`, ...mode.debug].join('; '),
+    });
+  }
 }
