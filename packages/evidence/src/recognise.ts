@@ -32,6 +32,8 @@ const DEPTH_LIMIT = 5;
 const ITEM_LIMIT = 256;
 /** Members of a JSON document that are looked at. */
 const MEMBER_LIMIT = 4096;
+/** Certificates, one after the other. */
+const DER_LIMIT = 32;
 /** Shorter texts are no evidence. */
 const SHORTEST = 64;
 const PEM_LABELS: readonly string[] = ['CERTIFICATE', 'TRUSTED CERTIFICATE', 'X509 CRL', 'PUBLIC KEY'];
@@ -198,7 +200,9 @@ function lookBinary(search: Search, bytes: Uint8Array, source: string, depth: nu
   // Report and certificate table in one.
   if (bytes.length > REPORT_SIZE + 48 && isSnpVersion(bytes)) return lookSnp(search, bytes, source);
   if (bytes[0] === 0x30 && (bytes[1] ?? 0) >= 0x81 && (bytes[1] ?? 0) <= 0x83) {
-    for (const one of splitDer(bytes)) lookDer(search, one, source);
+    const parts = splitDer(bytes);
+    if (parts.length > DER_LIMIT) search.crowded = true;
+    for (const one of parts.slice(0, DER_LIMIT)) lookDer(search, one, source);
     return true;
   }
   return false;
@@ -248,7 +252,7 @@ function lookSnp(search: Search, bytes: Uint8Array, source: string): true {
 /** Certificates one after the other, as SPDM chains hold them. The lengths are those of their outermost elements. */
 function splitDer(bytes: Uint8Array): Uint8Array[] {
   const parts: Uint8Array[] = [];
-  for (let at = 0; at < bytes.length && parts.length < 32; ) {
+  for (let at = 0; at < bytes.length && parts.length <= DER_LIMIT; ) {
     const octets = (bytes[at + 1] ?? 0) & 0x7f;
     let length = 2 + octets;
     let content = 0;

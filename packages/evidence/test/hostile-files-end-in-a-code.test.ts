@@ -5,6 +5,7 @@ import { recognise } from '../src/recognise.ts';
 import { appraiseReferences, type References } from '../src/references.ts';
 import { timeText } from '../src/time.ts';
 import { readXml } from '../src/xml/document.ts';
+import { issue, signer } from './support/authority.ts';
 
 /** A record of RFC 9999 in a record in a record …: ten bytes a level. */
 function nestedCmw(levels: number): Uint8Array {
@@ -50,4 +51,12 @@ test('dates beyond every calendar are told, not thrown', () => {
   const { checks } = appraiseReferences(file, { crypto: nodeCrypto(), asOf: 0 });
   assert.match(checks[0]?.expected ?? '', /no calendar/);
   for (const moment of [Number.NaN, Number.POSITIVE_INFINITY, 9e15]) assert.match(timeText(moment), /no calendar/);
+});
+
+test('of certificates that stand one after the other none is passed over in silence', () => {
+  const { der } = issue({ subject: signer('a'), issuer: signer('a') });
+  const codes = (count: number) =>
+    recognise('file', Buffer.concat(Array(count).fill(der))).problems.map(({ code }) => code);
+  assert.deepEqual(codes(32), []);
+  assert.deepEqual(codes(33), ['file-too-crowded']);
 });
