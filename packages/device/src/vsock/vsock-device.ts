@@ -36,7 +36,7 @@ export interface VsockOptions {
 export class VsockDevice implements ServedDevice {
   readonly type = vsock;
   readonly features: Features = featureSet([...OFFERED_RING_FEATURES, STREAM_BIT, SEQPACKET_BIT]);
-  readonly queueSizes = [256, 256, 16];
+  readonly queueSizes = [256, 256, 64];
   readonly chainLimit = CHAIN_LIMIT;
 
   private readonly config: Uint8Array;

@@ -3,8 +3,15 @@
  * message was negotiated; here is what remains: its meaning, and whether this is the time for it.
  */
 import { fail, ok, type Problem, type Result } from '@airlock/core/result.ts';
-import { CONFIG_SIZE_LIMIT } from '@airlock/virtio/config/space.ts';
-import { acceptFeatures, type Features, featureSet, hasFeature, withoutFeatures } from '@airlock/virtio/features.ts';
+import { CONFIG_SIZE_LIMIT, writableSpans } from '@airlock/virtio/config/space.ts';
+import {
+  acceptFeatures,
+  type Features,
+  featureSet,
+  hasFeature,
+  NO_FEATURES,
+  withoutFeatures,
+} from '@airlock/virtio/features.ts';
 import { Iotlb } from '@airlock/virtio/memory/iotlb.ts';
 import { MEMORY_SLOTS_LIMIT } from '@airlock/virtio/memory/vhost-user-table.ts';
 import { QUEUE_SIZE_LIMIT } from '@airlock/virtio/ring/layout.ts';
@@ -51,6 +58,12 @@ const OFFERED_PROTOCOL: readonly ProtocolFeature[] = [
 
 /** VERSION_1 and ACCESS_PLATFORM are the transport's to offer. */
 const TRANSPORT_OFFERS: Features = featureSet([32, 33]);
+/**
+ * Whose page numbers are the guest's own whatever translates: Linux's driver of it never takes ACCESS_PLATFORM, and QEMU
+ * refuses a driver that leaves it.
+ */
+const UNTRANSLATED_TYPES: readonly string[] = ['balloon'];
+const UNTRANSLATED_OFFERS: Features = featureSet([32]);
 const PROTOCOL_FEATURES_WORDS: Features = featureSet([PROTOCOL_FEATURES_BIT]);
 /** Device status bits, VIRTIO 1.3 §2.1. */
 const FEATURES_OK = 8;
@@ -105,13 +118,9 @@ export class Requests {
   }
 
   get offeredFeatures(): Features {
-    const { features } = this.device;
-    return [
-      (features[0] | TRANSPORT_OFFERS[0] | PROTOCOL_FEATURES_WORDS[0]) >>> 0,
-      (features[1] | TRANSPORT_OFFERS[1]) >>> 0,
-      0,
-      0,
-    ];
+    const { features, type } = this.device;
+    const offers = UNTRANSLATED_TYPES.includes(type.name) ? UNTRANSLATED_OFFERS : TRANSPORT_OFFERS;
+    return [(features[0] | offers[0] | PROTOCOL_FEATURES_WORDS[0]) >>> 0, (features[1] | offers[1]) >>> 0, 0, 0];
   }
 
   /** Stops everything and lets go of memory and descriptors. */
@@ -303,8 +312,7 @@ const HANDLERS: Partial<Record<FrontEndMessage, Handler>> = {
     const { offset, flags, bytes } = span;
     if (flags === CONFIG_FROM_MIGRATION) return fail('vhost-user-unsupported', 'configuration of a migrated device');
     if (flags !== CONFIG_FROM_DRIVER) return fail('vhost-user-payload-invalid', `SET_CONFIG with flags ${flags}`);
-    if (requests.device.writeConfig(offset, bytes)) return nothing;
-    return fail('config-read-only', `${bytes.length} bytes at ${offset}`);
+    return setConfig(requests, offset, bytes);
   }),
 
   GET_INFLIGHT_FD: on('inflight', (requests, { area }) => {
@@ -331,6 +339,22 @@ const HANDLERS: Partial<Record<FrontEndMessage, Handler>> = {
   SET_STATUS: on('u64', (requests, { words }) => setStatus(requests, words)),
   GET_STATUS: on('none', (requests) => number(requests.status | (requests.queues.broken ? NEEDS_RESET : 0))),
 };
+
+/**
+ * QEMU's front-ends hand on the whole structure, as they know it, when the driver wrote a byte of it. What is not the
+ * driver's to write in it is passed over, for it may be older than ours; so is what is as it was. Code: `config-read-only`.
+ */
+function setConfig({ device, features }: Requests, offset: number, bytes: Uint8Array): Result<Answer> {
+  if (device.writeConfig(offset, bytes)) return nothing;
+  const spans = writableSpans(device.type, features ?? NO_FEATURES, offset, bytes.length);
+  const taken = spans.every((span) => {
+    const given = bytes.subarray(span.offset - offset, span.offset - offset + span.length);
+    const now = device.readConfig().subarray(span.offset, span.offset + span.length);
+    return given.every((byte, i) => byte === now[i]) || device.writeConfig(span.offset, given);
+  });
+  if (spans.length > 0 && taken) return nothing;
+  return fail('config-read-only', `${bytes.length} bytes at ${offset}`);
+}
 
 function setFeatures(requests: Requests, [low, high]: Words): Result<Answer> {
   const given: Features = [low, high, 0, 0];

@@ -21,7 +21,7 @@ export interface EchoOptions {
 const entropy = deviceType('entropy') as DeviceType;
 
 export class EchoDevice implements ServedDevice {
-  readonly type = entropy;
+  readonly type: DeviceType = entropy;
   readonly features: Features;
   readonly queueSizes: readonly number[];
   readonly chainLimit = 64;

@@ -190,6 +190,29 @@ export function checkChange(type: DeviceType, features: Features, offset: number
   return open ? ok(undefined) : fail('config-read-only', `${type.name}: ${length} bytes at ${offset}`);
 }
 
+/**
+ * The stretches of `length` bytes at `offset` that are the driver's to write, lowest first, those that touch as one: for
+ * front-ends that hand on the whole structure when the driver wrote a byte of it.
+ */
+export function writableSpans(
+  type: DeviceType,
+  features: Features,
+  offset: number,
+  length: number,
+): readonly { readonly offset: number; readonly length: number }[] {
+  const spans: { offset: number; length: number }[] = [];
+  const open = presentFields(type, features)
+    .filter((field) => field.access !== 'read' && field.count === undefined)
+    .filter((field) => field.offset >= offset && field.offset + field.width <= offset + length)
+    .sort((a, b) => a.offset - b.offset);
+  for (const field of open) {
+    const before = spans.at(-1);
+    if (before !== undefined && before.offset + before.length === field.offset) before.length += field.width;
+    else spans.push({ offset: field.offset, length: field.width });
+  }
+  return spans;
+}
+
 /** How a transport reaches the configuration space of a device that it does not trust. */
 export interface ConfigAccess {
   /** The configuration generation, where the transport has one; a constant otherwise. */
