@@ -175,6 +175,19 @@ test('a platform below every level matches none', () => {
   assert.deepEqual(failed(verify({ edit: (td) => td.set([4], 2) })), ['tdx.tcb.level']);
 });
 
+test('of collateral that is current that of the highest evaluation counts, whoever brings another, issued later', () => {
+  const strict = { tcbEvaluationDataNumber: 19, tcbLevels: [tcbLevel(9, 'OutOfDate', '2025-05-01T00:00:00Z')] };
+  const lax = { issueDate: '2026-01-10T00:00:00Z' };
+  for (const collateral of [
+    [tcbInfo(strict), tcbInfo(lax), identity()],
+    [tcbInfo(lax), tcbInfo(strict), identity()],
+  ])
+    assert.deepEqual(failed(verify({}, { collateral })), ['tdx.tcb.status']);
+  // What has run out says nothing while something current is there.
+  const past = { ...strict, issueDate: '2025-11-01T00:00:00Z', nextUpdate: '2025-12-01T00:00:00Z' };
+  assert.deepEqual(failed(verify({}, { collateral: [tcbInfo(past), tcbInfo(lax), identity()] })), []);
+});
+
 test('module version 1 and later: its own identity, not the first two components', () => {
   const strict = tcbLevel(9, 'UpToDate', '2025-05-01T00:00:00Z');
   const components = (strict['tcb'] as { tdxtcbcomponents: { svn: number }[] }).tdxtcbcomponents;

@@ -70,10 +70,15 @@ function fits(pck: Pck): (info: TcbInfo) => boolean {
   return ({ id, fmspc, pceId }) => id === 'TDX' && fmspc === pck.fmspc && pceId === pck.pceId;
 }
 
-/** One that is current, else the one issued last. */
+/**
+ * One that is current, of the highest evaluation: Intel keeps several current, and a host that brings one of a lower
+ * evaluation must not win by its date. Else the one issued last.
+ */
 function pick<T extends Signed>(documents: readonly T[], asOf: number): T | undefined {
   const newestFirst = [...documents].sort((a, b) => b.issueDate - a.issueDate);
-  return newestFirst.find((one) => one.issueDate <= asOf && asOf <= one.nextUpdate) ?? newestFirst[0];
+  const current = newestFirst.filter((one) => one.issueDate <= asOf && asOf <= one.nextUpdate);
+  const highest = Math.max(...current.map(({ evaluationNumber }) => evaluationNumber));
+  return current.find(({ evaluationNumber }) => evaluationNumber === highest) ?? newestFirst[0];
 }
 
 function checkSigned(check: TcbCheck, subject: string, document: Signed, signers: Set<Certificate>): void {
