@@ -522,6 +522,14 @@ const ENTRIES = {
     reference: 'RFC 9334 §8.3; docs/evidence.md, Reference values',
     hint: 'something else was launched or started than what the reference values are of',
   },
+  'reference.endorsed': {
+    rule: 'What an endorsement says of evidence like this is told. It decides nothing.',
+    reference: 'draft-ietf-rats-corim, endorsed values, conditional endorsement series',
+  },
+  'reference.unread': {
+    rule: 'Everything in a file of reference values is read. What is not is told.',
+    reference: 'draft-ietf-rats-corim, triples and tags',
+  },
   'reference.signature': {
     rule: 'A signed CoRIM is signed with a key that the verifier trusts.',
     reference: 'draft-ietf-rats-corim, signed-corim; RFC 9052 §4.2',

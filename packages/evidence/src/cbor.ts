@@ -1,9 +1,11 @@
-/** CBOR (RFC 8949) from strangers: definite lengths, bounded depth, whole numbers within 2^53, no name twice in a map. */
+/** CBOR (RFC 8949) from strangers: definite lengths, bounded depth, whole numbers, no name twice in a map. */
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { concat } from './bytes.ts';
 
 export type Cbor =
   | number
+  /** A positive number above 2^53: eight bytes that somebody counts as one. */
+  | bigint
   | string
   | boolean
   | null
@@ -26,6 +28,7 @@ export function readCbor(given: Uint8Array): Result<Cbor> {
   const bytes = given.slice();
   let at = 0;
   let wrong: string | null = null;
+  let large: bigint | null = null;
   const refuse = (what: string): null => {
     wrong ??= `${what}, at byte ${at}`;
     return null;
@@ -39,7 +42,7 @@ export function readCbor(given: Uint8Array): Result<Cbor> {
     }
     let value = 0;
     for (let i = 0; i < size; i++) value = value * 256 + (bytes[at++] ?? 0);
-    if (!Number.isSafeInteger(value)) refuse('a number above 2^53');
+    large = Number.isSafeInteger(value) ? null : u64be(bytes, at - size);
     return value;
   };
   const string = (length: number): Uint8Array => {
@@ -60,11 +63,13 @@ export function readCbor(given: Uint8Array): Result<Cbor> {
       if (head === 0xf4 || head === 0xf5) return head === 0xf5;
       return head === 0xf6 ? null : refuse('a simple value or float');
     }
+    large = null;
     const value = argument(head & 31);
     if (wrong !== null) return null;
+    if (large !== null && major !== 0) return refuse('a number above 2^53');
     switch (major) {
       case 0:
-        return value;
+        return large ?? value;
       case 1:
         return -1 - value;
       case 2:
@@ -114,4 +119,10 @@ export function cborBytes(bytes: Uint8Array): Uint8Array {
           ? [0x59, length >> 8, length & 0xff]
           : [0x5a, length >>> 24, (length >> 16) & 0xff, (length >> 8) & 0xff, length & 0xff];
   return concat(Uint8Array.from(head), bytes);
+}
+
+function u64be(bytes: Uint8Array, at: number): bigint {
+  let value = 0n;
+  for (let i = 0; i < 8; i++) value = (value << 8n) | BigInt(bytes[at + i] ?? 0);
+  return value;
 }

@@ -5,55 +5,49 @@
 import { hex } from '@airlock/core/bytes.ts';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { fromHex } from './bytes.ts';
-import { type Appraisal, type Claim, createChecklist, verdictOf } from './check.ts';
-import type { Corim, CorimMeasurement, Period } from './corim/corim.ts';
+import { type Appraisal, type Checklist, type Claim, createChecklist, verdictOf } from './check.ts';
+import type { Corim, Period } from './corim/corim.ts';
+import {
+  type Endorsement,
+  endorsementsOfCorim,
+  FIELDS,
+  type PlatformKey,
+  platformKeys,
+  setsOfCorim,
+} from './corim/reference-sets.ts';
 import { verifyCose } from './cose.ts';
 import type { Crypto } from './crypto.ts';
 import { isObject } from './json.ts';
+import {
+  bytesExpected,
+  type Expected,
+  type ExpectedComponent,
+  expectedText,
+  isAsExpected,
+  REFERENCE_KINDS,
+  type ReferenceSet,
+  stated,
+} from './reference-value.ts';
 import { readTime, timeText } from './time.ts';
 import { type BootEvent, eventsThatDiffer } from './tpm/boot-events.ts';
-
-export const REFERENCE_KINDS = ['amd-sev-snp', 'intel-tdx', 'arm-cca', 'tpm-2.0', 'ibm-se'] as const;
-export type ReferenceKind = (typeof REFERENCE_KINDS)[number];
-
-/** Claims that a set may name, by kind; `rtmr` and `pcr` take a number as well. */
-const FIELDS: Readonly<Record<ReferenceKind, readonly string[]>> = {
-  'amd-sev-snp': ['measurement', 'host-data', 'id-key-digest', 'author-key-digest', 'family-id', 'image-id'],
-  'intel-tdx': ['mrtd', 'rtmr0', 'rtmr1', 'rtmr2', 'rtmr3', 'mr-config-id', 'mr-owner', 'mr-owner-config'],
-  'arm-cca': ['measurement', 'rem0', 'rem1', 'rem2', 'rem3', 'personalization', 'implementation-id', 'instance-id'],
-  'tpm-2.0': Array.from({ length: 24 }, (_, i) => `pcr${i}`),
-  'ibm-se': ['image-phkh', 'attestation-phkh', 'config-uid', 'additional'],
-};
-
-export interface ReferenceSet {
-  /** For people: `guest 1.2`. */
-  readonly name: string;
-  readonly kind: ReferenceKind;
-  /** Values in hex; any of a field's is right. */
-  readonly fields: ReadonlyMap<string, readonly string[]>;
-  /** Of a PCR's value (`pcr9`) the events that make it: they say what differs, and decide nothing. */
-  readonly events?: ReadonlyMap<string, readonly BootEvent[]>;
-}
-
-/** A key and the one platform that it is of, in hex; null where any has it. */
-export interface PlatformKey {
-  readonly spki: Uint8Array;
-  readonly instance: string | null;
-  readonly implementation: string | null;
-}
 
 export interface References {
   readonly source: string;
   readonly title: string;
   readonly validity: Period;
   readonly sets: readonly ReferenceSet[];
+  /** Told of evidence that they are about; they decide nothing. */
+  readonly endorsements: readonly Endorsement[];
   /** Keys that CCA platforms attest with. */
   readonly keys: readonly PlatformKey[];
+  /** What stands in the file and was not read, in words. */
+  readonly unread: readonly string[];
   readonly signature: Corim['signature'];
 }
 
 const SET_LIMIT = 256;
 const VALUE_LIMIT = 64;
+const ENDORSED_LIMIT = 400;
 
 /**
  * The plain form, parsed from YAML or JSON: `{ version: 1, name?, from?, until?, sets: [{ kind, name?, FIELD: hex or list of
@@ -78,7 +72,16 @@ export function readPlainReferences(given: unknown, source: string): Result<Refe
     sets.push(set);
   }
   const title = typeof given['name'] === 'string' ? clean(given['name']) : 'reference values';
-  return ok({ source, title, validity: { from, until }, sets, keys: [], signature: null });
+  return ok({
+    source,
+    title,
+    validity: { from, until },
+    sets,
+    endorsements: [],
+    keys: [],
+    unread: [],
+    signature: null,
+  });
 }
 
 /** Undefined for what is no date, null for nothing. */
@@ -87,8 +90,8 @@ function dateOf(value: unknown): number | null | undefined {
   return typeof value === 'string' ? readTime(value) : undefined;
 }
 
-function clean(text: string): string {
-  return text.replace(/[^\x20-\x7e]/g, '?').slice(0, 64);
+function clean(text: string, limit = 64): string {
+  return text.replace(/[^\x20-\x7e]/g, '?').slice(0, limit);
 }
 
 /** Or what is wrong with it. */
@@ -96,7 +99,7 @@ function readSet(one: unknown, index: number): ReferenceSet | string {
   if (!isObject(one)) return 'a map is needed';
   const kind = REFERENCE_KINDS.find((known) => known === one['kind']);
   if (kind === undefined) return `kind is one of ${REFERENCE_KINDS.join(', ')}`;
-  const fields = new Map<string, readonly string[]>();
+  const fields = new Map<string, readonly Expected[]>();
   const events = new Map<string, readonly BootEvent[]>();
   for (const [key, value] of Object.entries(one)) {
     if (key === 'kind' || key === 'name') continue;
@@ -110,12 +113,12 @@ function readSet(one: unknown, index: number): ReferenceSet | string {
     const texts: readonly unknown[] = Array.isArray(value) ? value : [value];
     if (texts.length === 0 || texts.length > VALUE_LIMIT)
       return `${key} is one value or a list of up to ${VALUE_LIMIT}`;
-    const values: string[] = [];
+    const values: Expected[] = [];
     for (const text of texts) {
       const bytes = typeof text === 'string' ? fromHex(text) : undefined;
       if (bytes === undefined || bytes.length === 0)
         return `${key} is bytes in hex (in quotes, where they are digits only)`;
-      values.push(hex(bytes));
+      values.push(bytesExpected(hex(bytes)));
     }
     fields.set(key, values);
   }
@@ -123,7 +126,8 @@ function readSet(one: unknown, index: number): ReferenceSet | string {
   // Events without the value that they explain would look like an expectation and be none.
   const idle = [...events.keys()].find((field) => !fields.has(field));
   if (idle !== undefined) return `${idle}-events says what makes ${idle}, which is not there`;
-  return { name: typeof one['name'] === 'string' ? clean(one['name']) : `set ${index}`, kind, fields, events };
+  const name = typeof one['name'] === 'string' ? clean(one['name']) : `set ${index}`;
+  return { name, kind, part: kind === 'arm-cca' ? 'realm' : '', fields, events };
 }
 
 const EVENTS_OF_PCR = /^pcr(?:1?[0-9]|2[0-3])-events$/;
@@ -140,73 +144,37 @@ function readEvents(value: unknown): readonly BootEvent[] | null {
   return events;
 }
 
+/** What triples of other kinds are called: draft-ietf-rats-corim §5.1.3. */
+const TRIPLES: ReadonlyMap<number, string> = new Map([
+  [2, 'identity'],
+  [4, 'dependency'],
+  [5, 'membership'],
+  [6, 'CoSWID'],
+  [7, 'conditional endorsement'],
+  [9, 'conditional endorsement'],
+  [10, 'conditional endorsement'],
+]);
+const TAGS: ReadonlyMap<number, string> = new Map([
+  [505, 'CoSWID tags (files of an installation, which no evidence of these kinds states)'],
+  [508, 'tags that list other tags'],
+]);
+
 /**
- * A CoRIM's reference triples as sets: one an environment, whose vendor and model say the kind of evidence and whose
- * measurement keys are the names of fields (`measurement`, `mrtd`, `rtmr1`, `pcr7`). Others are for devices, and are left.
+ * A CoRIM's triples: reference values as sets, one an environment; endorsements, conditional ones too; attestation keys with
+ * the platform that they are for. What is for devices, and not for a VM, is left to `airlock device attest`.
  */
 export function referencesOfCorim(corim: Corim, source: string): References {
-  const byEnvironment = new Map<string, { kind: ReferenceKind; name: string; values: Map<string, string[]> }>();
-  for (const one of corim.references) {
-    const kind = kindOf(one);
-    const field = kind === null ? null : fieldOf(kind, one);
-    if (kind === null || field === null) continue;
-    const { vendor, model, classId, instance, layer, index } = one.environment;
-    const id = JSON.stringify([kind, vendor, model, classId, instance, layer, index, one.version]);
-    const name = [vendor, model, one.version].filter((part) => part !== null).join(' ') || corim.id;
-    const set = byEnvironment.get(id) ?? { kind, name: clean(name), values: new Map<string, string[]>() };
-    byEnvironment.set(id, set);
-    const values = set.values.get(field) ?? [];
-    set.values.set(field, values);
-    if (one.raw !== null && one.raw.mask === null) values.push(hex(one.raw.value));
-    for (const { value } of one.digests) values.push(hex(value));
-  }
-  const sets = [...byEnvironment.values()]
-    .slice(0, SET_LIMIT)
-    .map(({ kind, name, values }) => ({ name, kind, fields: values }));
   const { id, validity, signature } = corim;
   const title = `CoRIM ${clean(id)}${signature === null ? '' : `, signed${signature.signer === null ? '' : ` by ${clean(signature.signer)}`}`}`;
-  return { source, title, validity, sets, keys: platformKeys(corim), signature };
-}
-
-/** Those of CCA platforms, which the profile says or the environment: a maker endorses keys of other devices alike. */
-function platformKeys({ profile, attestKeys }: Corim): readonly PlatformKey[] {
-  return attestKeys.flatMap(({ environment, spki }): PlatformKey[] => {
-    const cca = profile === null ? kindOf({ environment }) === 'arm-cca' : /(?:^|[^a-z])cca(?:[^a-z]|$)/i.test(profile);
-    const implementation = /^implementation-id:(.*)$/.exec(environment.classId ?? '')?.[1] ?? null;
-    return cca ? [{ spki, instance: environment.instance, implementation }] : [];
-  });
-}
-
-function kindOf({ environment }: Pick<CorimMeasurement, 'environment'>): ReferenceKind | null {
-  const words = `${environment.vendor ?? ''} ${environment.model ?? ''}`.toLowerCase();
-  if (/\bsev-?snp\b|\bsnp\b/.test(words)) return 'amd-sev-snp';
-  if (/\btdx?\b/.test(words)) return 'intel-tdx';
-  if (/\bcca\b|\brealm\b/.test(words)) return 'arm-cca';
-  return /\btpm\b/.test(words) ? 'tpm-2.0' : null;
-}
-
-function fieldOf(kind: ReferenceKind, { key, digests, raw }: CorimMeasurement): string | null {
-  if (digests.length === 0 && raw === null) return null;
-  const alone = kind === 'intel-tdx' ? 'mrtd' : 'measurement';
-  const named =
-    key === null ? alone : kind === 'tpm-2.0' && typeof key === 'number' ? `pcr${key}` : String(key).toLowerCase();
-  return FIELDS[kind].includes(named) ? named : null;
-}
-
-/** A claim by the name that sets use; null where the evidence does not state it. */
-function stated(claims: Appraisal['claims'], field: string): string | null {
-  const numbered = /^(rtmr|rem|pcr)(\d+)$/.exec(field);
-  if (numbered === null) return textClaim(claims[field]);
-  const [, name = '', number = ''] = numbered;
-  const list = claims[name === 'rem' ? 'extensible-measurements' : name === 'pcr' ? 'pcrs' : name];
-  if (Array.isArray(list)) return textClaim((list as readonly Claim[])[Number(number)]);
-  return typeof list === 'object' && list !== null && Object.hasOwn(list, number)
-    ? textClaim((list as Readonly<Record<string, Claim>>)[number])
-    : null;
-}
-
-function textClaim(claim: Claim | undefined): string | null {
-  return typeof claim === 'string' ? claim : null;
+  const unread = [
+    ...corim.otherTriples.map((kind) => `${TRIPLES.get(kind) ?? `kind ${kind}`} triples`),
+    ...corim.otherTags.map((tag) => TAGS.get(tag) ?? `tags ${tag}`),
+  ];
+  return {
+    ...{ source, title, validity, signature, unread, keys: platformKeys(corim) },
+    sets: setsOfCorim(corim, clean),
+    endorsements: endorsementsOfCorim(corim),
+  };
 }
 
 /** `: Linux initrd is ab12…, not cd34…`, where both the set and the evidence say what makes a PCR's value. */
@@ -220,6 +188,71 @@ function whyItDiffers(set: ReferenceSet, claims: Appraisal['claims'], field: str
   return wrong.length === 0 ? '' : `: ${wrong.join(', ')}`;
 }
 
+/** What is wrong of the evidence by this set, each value by its name; empty where nothing is. */
+function wrongOf(set: ReferenceSet, claims: Appraisal['claims']): string[] {
+  const wrong = (set.open ?? []).map((what) => `${what} is asked for, and nothing here compares it`);
+  for (const [field, expected] of set.fields) {
+    const said = differenceOf(set, claims, field, expected);
+    if (said !== null) wrong.push(said);
+  }
+  for (const alternatives of set.choices ?? []) {
+    const each = alternatives.map((fields) =>
+      [...fields].flatMap(([field, expected]) => differenceOf(set, claims, field, expected) ?? []),
+    );
+    const best = each.reduce((least, one) => (one.length < least.length ? one : least), each[0] ?? []);
+    wrong.push(...best);
+  }
+  if (set.components !== undefined) wrong.push(...wrongComponents(set.components, claims['software-components']));
+  return wrong;
+}
+
+function differenceOf(
+  set: ReferenceSet,
+  claims: Appraisal['claims'],
+  field: string,
+  expected: readonly Expected[],
+): string | null {
+  const found = stated(claims, field);
+  if (expected.some((one) => isAsExpected(one, found))) return null;
+  if (found === null || found === 'absent') return `${field} is not stated`;
+  const shown = typeof found === 'boolean' ? (found ? 'is set' : 'is clear') : String(found);
+  return `${field} ${shown}, not ${expected.map(expectedText).join(' or ')}${whyItDiffers(set, claims, field)}`;
+}
+
+/** Every component that the platform lists must be one that the maker vouches for. */
+function wrongComponents(expected: readonly ExpectedComponent[], claim: Claim | undefined): string[] {
+  const listed = Array.isArray(claim) ? (claim as readonly Claim[]) : [];
+  if (listed.length === 0) return ['software-components are not stated'];
+  return listed.flatMap((one) => {
+    if (!isObject(one)) return ['a component that is none'];
+    const [type, version, signer, measurement] = ['type', 'version', 'signer', 'measurement'].map((name) => one[name]);
+    const same = (wanted: string | null, own: unknown) => wanted === null || wanted === own;
+    const named = expected.filter((each) => same(each.type, type) && same(each.signer, signer));
+    if (named.some((each) => same(each.version, version) && each.measurements.includes(String(measurement)))) return [];
+    const name = `component ${String(type)}`;
+    if (named.length === 0) return [`${name} of signer ${short(signer)} is none that is vouched for`];
+    const versions = named.some((each) => same(each.version, version));
+    return [
+      versions
+        ? `${name} ${short(measurement)}, not ${named
+            .flatMap((each) => each.measurements)
+            .map(short)
+            .join(' or ')}`
+        : `${name} is version ${String(version)}, not ${named.map((each) => each.version ?? 'any').join(' or ')}`,
+    ];
+  });
+}
+
+function short(value: unknown): string {
+  const text = String(value);
+  return text.length > 16 ? `${text.slice(0, 16)}…` : text;
+}
+
+/** Is the set about this evidence at all: this implementation, this instance? */
+function isAbout({ conditions }: ReferenceSet, claims: Appraisal['claims']): boolean {
+  return [...(conditions ?? [])].every(([field, value]) => stated(claims, field) === value);
+}
+
 /** The same appraisal with what the sets say of it, all files taken together. */
 export function checkReferences(
   appraisal: Appraisal,
@@ -228,37 +261,48 @@ export function checkReferences(
 ): Appraisal {
   const sets = references.flatMap((one) => one.sets.filter(({ kind }) => kind === appraisal.kind));
   if (references.length === 0 || !(REFERENCE_KINDS as readonly string[]).includes(appraisal.kind)) return appraisal;
+  const { claims } = appraisal;
   const list = createChecklist(allowed);
-  list.check('reference.present', sets.length > 0, {
-    expected: `reference values for ${appraisal.kind}`,
-    found: sets.length > 0 ? `${sets.length} sets` : 'none in what was given',
-  });
-  const judged = sets.map((set) => {
-    const wrong = [...set.fields].flatMap(([field, values]) => {
-      const found = stated(appraisal.claims, field);
-      return found !== null && values.includes(found)
-        ? []
-        : [
-            `${field} ${found ?? 'is not stated'}${found === null ? '' : `, not ${values.join(' or ')}${whyItDiffers(set, appraisal.claims, field)}`}`,
-          ];
+  const parts = [...new Set(sets.map(({ part }) => part))].sort();
+  let launch = false;
+  for (const part of parts.length === 0 ? [''] : parts) {
+    const own = sets.filter((set) => set.part === part);
+    const about = own.filter((set) => isAbout(set, claims));
+    const subject = part === '' ? {} : { subject: part };
+    list.check('reference.present', about.length > 0, {
+      ...subject,
+      expected: `reference values for ${appraisal.kind}`,
+      found:
+        about.length > 0
+          ? `${about.length} sets`
+          : own.length === 0
+            ? 'none in what was given'
+            : `${own.length} sets, none for ${conditionText(own[0], claims)}`,
     });
-    return { set, wrong };
-  });
-  const nearest = judged.reduce<(typeof judged)[number] | null>(
-    (best, one) => (best === null || one.wrong.length < best.wrong.length ? one : best),
-    null,
-  );
-  if (nearest !== null) {
+    const judged = about.map((set) => ({ set, wrong: wrongOf(set, claims) }));
+    const nearest = judged.reduce<(typeof judged)[number] | null>(
+      (best, one) => (best === null || one.wrong.length < best.wrong.length ? one : best),
+      null,
+    );
+    if (nearest === null) continue;
     const { set, wrong } = nearest;
+    const compared = comparedIn(set);
     list.check('reference.value', wrong.length === 0, {
       subject: set.name,
-      expected: `all values of one of ${sets.length} sets`,
-      found: wrong.length === 0 ? [...set.fields.keys()].join(', ') : `nearest is ${set.name}: ${wrong.join('; ')}`,
+      expected: `all values of one of ${about.length} sets`,
+      found: wrong.length === 0 ? compared.join(', ') : `nearest is ${set.name}: ${wrong.join('; ')}`,
     });
+    launch ||= wrong.length === 0 && (compared.includes('measurement') || compared.includes('mrtd'));
   }
+  for (const part of appraisal.kind === 'arm-cca' && parts.length > 0 ? ['platform', 'realm'] : [])
+    if (!parts.includes(part))
+      list.unchecked('reference.value', {
+        subject: part,
+        expected: `reference value of the ${part}`,
+        found: 'none was given',
+      });
+  for (const one of references) tellEndorsements(list, one, appraisal);
   // What a set compared is compared: nothing is left to say that it was not.
-  const launch =
-    nearest?.wrong.length === 0 && (nearest.set.fields.has('measurement') || nearest.set.fields.has('mrtd'));
   const kept = appraisal.checks.filter(
     ({ id, status }) => !(launch && id === 'launch.measurement' && status === 'unchecked'),
   );
@@ -270,6 +314,37 @@ export function checkReferences(
       return appraisal.claims;
     },
   };
+}
+
+/** Names of what a set compares. */
+function comparedIn({ fields, choices, components }: ReferenceSet): string[] {
+  return [
+    ...new Set([
+      ...fields.keys(),
+      ...(choices ?? []).flatMap((alternatives) => alternatives.flatMap((one) => [...one.keys()])),
+      ...(components === undefined ? [] : ['software-components']),
+    ]),
+  ];
+}
+
+function conditionText(set: ReferenceSet | undefined, claims: Appraisal['claims']): string {
+  const names = [...(set?.conditions?.keys() ?? [])];
+  return names.map((name) => `${name} ${short(stated(claims, name))}`).join(', ') || 'it';
+}
+
+/** Of each endorsement whose condition holds, the first of its series that does. */
+function tellEndorsements(list: Checklist, { endorsements, title }: References, { kind, claims }: Appraisal): void {
+  const holds = (set: ReferenceSet) => isAbout(set, claims) && wrongOf(set, claims).length === 0;
+  for (const { condition, series } of endorsements) {
+    if (condition.kind !== kind || !holds(condition)) continue;
+    const said = series.find(({ when }) => holds(when))?.endorsed ?? [];
+    if (said.length > 0)
+      list.note('reference.endorsed', {
+        subject: title,
+        expected: 'what is endorsed of it',
+        found: clean(said.join('; '), ENDORSED_LIMIT),
+      });
+  }
 }
 
 /** The key that signed the file, of those that the verifier gave. */
@@ -308,6 +383,8 @@ export function appraiseReferences(
     if (keys.length === 0) list.unchecked('reference.signature', { expected, found: 'no key was given' });
     else list.check('reference.signature', good, { expected, found: good ? 'good' : 'wrong, or another’s' });
   }
+  if (references.unread.length > 0)
+    list.note('reference.unread', { expected: 'everything in it', found: `not read: ${references.unread.join(', ')}` });
   return {
     kind: 'reference-values',
     title: references.title,

@@ -45,7 +45,7 @@ test('the depth of XML is counted whatever stands in attributes, and at once', (
 
 test('dates beyond every calendar are told, not thrown', () => {
   const file: References = {
-    ...{ source: 'x', title: 'x', sets: [], keys: [], signature: null },
+    ...{ source: 'x', title: 'x', sets: [], endorsements: [], keys: [], unread: [], signature: null },
     validity: { from: -(2 ** 53) * 1000, until: 2 ** 53 * 1000 },
   };
   const { checks } = appraiseReferences(file, { crypto: nodeCrypto(), asOf: 0 });

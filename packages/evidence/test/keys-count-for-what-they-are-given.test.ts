@@ -21,15 +21,11 @@ const environment: Environment = {
   ...{ classId: `implementation-id:${zeros(32)}`, vendor: 'ACME', model: 'RoadRunner' },
   ...{ layer: null, index: null, instance: zeros(33) },
 };
-const corim = (more: Partial<Corim> = {}, where: Partial<Environment> = {}): Corim =>
-  Object.assign(
-    { conditions: [] },
-    {
-      ...{ id: 'made', profile: CCA, validity: { from: null, until: null }, references: [], endorsements: [] },
-      ...{ attestKeys: [{ environment: { ...environment, ...where }, spki: cpak.spki }], otherTriples: [] },
-      ...{ signature: null, ...more },
-    },
-  );
+const corim = (more: Partial<Corim> = {}, where: Partial<Environment> = {}): Corim => ({
+  ...{ id: 'made', profile: CCA, validity: { from: null, until: null }, references: [], endorsements: [] },
+  ...{ attestKeys: [{ environment: { ...environment, ...where }, spki: cpak.spki }], conditions: [] },
+  ...{ otherTriples: [], otherTags: [], signature: null, ...more },
+});
 function failed(files: readonly Uint8Array[], more: Partial<AppraiseOptions>) {
   const found = files.flatMap((bytes, i) => [...recognise(`file ${i}`, bytes).found]);
   const report = appraise(found, [], { crypto, asOf, ...more });

@@ -213,6 +213,12 @@ const triple = (more: Partial<CorimMeasurement>): CorimMeasurement => ({
   svn: null,
   digests: [],
   raw: null,
+  rawNumber: null,
+  flags: new Map(),
+  registers: new Map(),
+  signers: [],
+  component: null,
+  unread: [],
   ...more,
 });
 const corim = (references: readonly CorimMeasurement[]): Corim => ({
@@ -221,8 +227,10 @@ const corim = (references: readonly CorimMeasurement[]): Corim => ({
   validity: { from: null, until: null },
   references,
   endorsements: [],
+  conditions: [],
   attestKeys: [],
   otherTriples: [],
+  otherTags: [],
   signature: null,
 });
 

@@ -1,18 +1,46 @@
-/** Arm CCA attestation tokens: a platform token and a realm token. Arm RMM specification, A7.2; draft-ffm-rats-cca-token. */
+/**
+ * Arm CCA attestation tokens: a platform token and a realm token. Arm RMM specification 1.0 and 2.0, A7.2;
+ * draft-ffm-rats-cca-token-00 to -04.
+ */
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { concat, fromHex } from '../bytes.ts';
 import { type Cbor, isTag, readCbor } from '../cbor.ts';
 import { type CoseSign1, readCoseSign1 } from '../cose.ts';
 import type { Hash } from '../crypto.ts';
 
-const CCA = 399;
+/** A map of tokens; since RMM 2.0 of wrapped ones (CMW), whose type is that of a CWT. */
+const COLLECTION = 399;
+const WRAPPED = 907;
+const CWT_FORMAT = 263;
+const CWT_TYPE = /^application\/eat\+cwt(?:;|$)/;
+const PROFILE = 265;
+const CHALLENGE = 10;
+const WORKLOAD_BINDING = 2408;
+const COMPONENT_LIMIT = 64;
 const PLATFORM = 44234;
 const REALM = 44241;
 
 export type Claims = ReadonlyMap<number | string, Cbor>;
 
+/** A part of the platform's firmware. */
+export interface CcaComponent {
+  readonly type: string | null;
+  readonly measurement: Uint8Array;
+  readonly version: string | null;
+  readonly signer: Uint8Array;
+}
+
 export interface CcaToken {
-  readonly platform: { readonly message: CoseSign1; readonly claims: Claims; readonly challenge: Uint8Array };
+  readonly platform: {
+    readonly message: CoseSign1;
+    readonly claims: Claims;
+    /** What ties the realm to it: the digest of the realm's key. */
+    readonly challenge: Uint8Array;
+    readonly profile: string;
+    /** Empty where the token lists none. */
+    readonly components: readonly CcaComponent[];
+    readonly configuration: Uint8Array | null;
+  };
   readonly realm: {
     readonly message: CoseSign1;
     readonly claims: Claims;
@@ -20,7 +48,8 @@ export interface CcaToken {
     readonly initialMeasurement: Uint8Array;
     readonly extensibleMeasurements: readonly Uint8Array[];
     readonly personalization: Uint8Array;
-    /** As the token holds it: an uncompressed point. */
+    readonly profile: string | null;
+    /** As the token holds it: an uncompressed point, or a COSE_Key. */
     readonly key: Uint8Array;
     readonly keySpki: Uint8Array;
     readonly keyHash: Hash;
@@ -37,7 +66,10 @@ const HASHES: ReadonlyMap<Cbor | undefined, Hash> = new Map([
   ['sha-512', 'sha512'],
 ]);
 /** Other tokens of Arm's have the same claims, signed for something else. */
-const PLATFORM_PROFILE = /^(?:http:\/\/arm\.com\/CCA-SSD\/|tag:arm\.com,2023:cca_platform#)/;
+const PLATFORM_PROFILE = /^(?:http:\/\/arm\.com\/CCA-SSD\/|tag:arm\.com,202[34]:cca_platform#)/;
+/** The challenge is then the platform's own, and the realm is bound in a claim of its own. */
+const DELEGATED_PROFILE = /^tag:arm\.com,2026:cca_platform#2\.0\.0(?:[;#]delegated)?$/;
+const REALM_PROFILE = /^tag:arm\.com,202[346]:realm#/;
 /** SubjectPublicKeyInfo up to the point, by the point's length. */
 const POINTS: Readonly<Record<number, string>> = {
   65: '3059301306072a8648ce3d020106082a8648ce3d030107034200',
@@ -52,7 +84,8 @@ export function pointSpki(point: Uint8Array): Uint8Array | undefined {
 }
 
 export function isCcaToken(bytes: Uint8Array): boolean {
-  return bytes.length > 64 && bytes[0] === 0xd9 && bytes[1] === 0x01 && bytes[2] === 0x8f;
+  if (bytes.length <= 64 || bytes[0] !== 0xd9) return false;
+  return [COLLECTION, WRAPPED].includes(((bytes[1] ?? 0) << 8) | (bytes[2] ?? 0));
 }
 
 /** Codes: `cca-token-invalid`, `cose-invalid`, `cbor-invalid`. */
@@ -60,11 +93,12 @@ export function readCcaToken(bytes: Uint8Array): Result<CcaToken> {
   const wrong = (what: string) => fail('cca-token-invalid', what);
   const read = readCbor(bytes);
   if (!read.ok) return read;
-  if (!isTag(read.value, CCA) || !(read.value.value instanceof Map)) return wrong('no collection with tag 399');
-  const collection: Claims = read.value.value;
+  const outer = isTag(read.value, COLLECTION) || isTag(read.value, WRAPPED) ? read.value.value : null;
+  if (!(outer instanceof Map)) return wrong('no collection with tag 399 or 907');
+  const collection: Claims = outer;
   const part = (label: number): Result<{ message: CoseSign1; claims: Claims }> => {
-    const raw = collection.get(label);
-    if (!(raw instanceof Uint8Array)) return wrong(`no token ${label}`);
+    const raw = unwrapped(collection.get(label));
+    if (raw === null) return wrong(`no token ${label}`);
     const message = readCoseSign1(raw);
     if (!message.ok) return message;
     const claims = readCbor(message.value.payload);
@@ -81,9 +115,15 @@ export function readCcaToken(bytes: Uint8Array): Result<CcaToken> {
     return value instanceof Uint8Array && sizes.includes(value.length) ? value : undefined;
   };
   const digest = [32, 48, 64];
-  const profile = platform.value.claims.get(265);
-  if (typeof profile !== 'string' || !PLATFORM_PROFILE.test(profile)) return wrong('platform: no profile of CCA');
-  const platformChallenge = bytesAt(platform.value.claims, 10, digest);
+  const profile = platform.value.claims.get(PROFILE);
+  const delegated = typeof profile === 'string' && DELEGATED_PROFILE.test(profile);
+  if (typeof profile !== 'string' || (!delegated && !PLATFORM_PROFILE.test(profile)))
+    return wrong('platform: no profile of CCA that is known');
+  const platformChallenge = bytesAt(platform.value.claims, delegated ? WORKLOAD_BINDING : CHALLENGE, digest);
+  const components = componentsOf(platform.value.claims.get(2399));
+  const configuration = platform.value.claims.get(2401) ?? null;
+  if (components === null || (configuration !== null && !(configuration instanceof Uint8Array)))
+    return wrong('platform: software components or configuration');
   const implementationId = bytesAt(platform.value.claims, 2396, [32]);
   const instanceId = bytesAt(platform.value.claims, 256, [33]);
   const lifecycle = platform.value.claims.get(2395);
@@ -94,25 +134,83 @@ export function readCcaToken(bytes: Uint8Array): Result<CcaToken> {
   const challenge = bytesAt(claims, 10, [64]);
   const initialMeasurement = bytesAt(claims, 44238, digest);
   const personalization = bytesAt(claims, 44235, [64]);
-  const key = bytesAt(claims, 44237, [65, 97, 133]);
-  const keySpki = key === undefined ? undefined : pointSpki(key);
+  const realmProfile = claims.get(PROFILE) ?? null;
+  if (realmProfile !== null && (typeof realmProfile !== 'string' || !REALM_PROFILE.test(realmProfile)))
+    return wrong('realm: a profile that is not that of a realm');
+  const named = claims.get(44237);
+  const key = named instanceof Uint8Array && named.length <= KEY_LIMIT ? named : undefined;
+  const keySpki = key === undefined ? undefined : (pointSpki(key) ?? coseKeySpki(key));
   const keyHash = HASHES.get(claims.get(44240));
   const extensible = claims.get(44239);
   if (challenge === undefined || initialMeasurement === undefined || personalization === undefined)
     return wrong('realm: challenge, initial measurement or personalization value is missing or of a wrong length');
   if (key === undefined || keySpki === undefined || keyHash === undefined)
-    return wrong('realm: no key as an uncompressed point, or no hash for it');
+    return wrong('realm: no key as an uncompressed point or COSE_Key, or no hash for it');
   if (!Array.isArray(extensible) || extensible.length > 16 || !extensible.every((one) => one instanceof Uint8Array))
     return wrong('realm: extensible measurements');
   return ok({
-    platform: { ...platform.value, challenge: platformChallenge },
+    platform: { ...platform.value, challenge: platformChallenge, profile, components, configuration },
     realm: {
       ...realm.value,
-      ...{ challenge, initialMeasurement, personalization, key, keySpki, keyHash },
+      ...{ profile: realmProfile, challenge, initialMeasurement, personalization, key, keySpki, keyHash },
       extensibleMeasurements: extensible as readonly Uint8Array[],
     },
     lifecycle,
     implementationId,
     instanceId,
   });
+}
+
+const KEY_LIMIT = 256;
+
+/** The bytes themselves, or a record of the type of a CWT around them. */
+function unwrapped(value: Cbor | undefined): Uint8Array | null {
+  if (value instanceof Uint8Array) return value;
+  if (!Array.isArray(value) || value.length < 2 || value.length > 3) return null;
+  const [type, content] = value as readonly Cbor[];
+  const known = type === CWT_FORMAT || (typeof type === 'string' && CWT_TYPE.test(type));
+  return known && content instanceof Uint8Array ? content : null;
+}
+
+const KTY = 1;
+const EC2 = 2;
+const CURVE = -1;
+/** Bytes of a coordinate, by COSE's number of the curve. */
+const CURVES: Readonly<Record<number, number>> = { 1: 32, 2: 48, 3: 66 };
+
+/** COSE_Key (RFC 9052 §7) of an EC point with both coordinates. */
+function coseKeySpki(bytes: Uint8Array): Uint8Array | undefined {
+  const read = readCbor(bytes);
+  const key = read.ok && read.value instanceof Map ? (read.value as Claims) : null;
+  const curve = key?.get(CURVE);
+  const [x, y] = [key?.get(-2), key?.get(-3)];
+  const size = typeof curve === 'number' ? CURVES[curve] : undefined;
+  if (key?.get(KTY) !== EC2 || size === undefined || !(x instanceof Uint8Array) || !(y instanceof Uint8Array))
+    return undefined;
+  return x.length === size && y.length === size ? pointSpki(concat(Uint8Array.of(4), x, y)) : undefined;
+}
+
+/** Null for a list that is none. */
+function componentsOf(value: Cbor | undefined): readonly CcaComponent[] | null {
+  if (value === undefined) return [];
+  if (!Array.isArray(value) || value.length > COMPONENT_LIMIT) return null;
+  const components: CcaComponent[] = [];
+  for (const one of value as readonly Cbor[]) {
+    const [type, measurement, version, signer] =
+      one instanceof Map ? [1, 2, 4, 5].map((label) => (one as Claims).get(label)) : [];
+    const digests = [measurement, signer].filter(
+      (part) => part instanceof Uint8Array && [32, 48, 64].includes(part.length),
+    );
+    const texts = [type, version].every(
+      (part) => part === undefined || (typeof part === 'string' && part.length <= 256),
+    );
+    if (digests.length !== 2 || !texts) return null;
+    components.push({
+      type: typeof type === 'string' ? type : null,
+      measurement: measurement as Uint8Array,
+      version: typeof version === 'string' ? version : null,
+      signer: signer as Uint8Array,
+    });
+  }
+  return components;
 }

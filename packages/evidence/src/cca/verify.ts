@@ -50,7 +50,9 @@ export function verifyCca(input: CcaInput): Appraisal {
   list.check('cca.binding', bound, {
     expected: `${hex(digest)}, the ${realm.keyHash} of the realm’s key`,
     found: bound ? 'the same' : hex(platform.challenge),
-    where: { field: 'platform token, challenge' },
+    where: {
+      field: platform.profile.includes('2026') ? 'platform token, workload binding' : 'platform token, challenge',
+    },
   });
   const secured = token.lifecycle >> 8 === 0x30;
   list.check('cca.lifecycle', secured, {
@@ -73,6 +75,13 @@ export function verifyCca(input: CcaInput): Appraisal {
       'implementation-id': hex(token.implementationId),
       'instance-id': hex(token.instanceId),
       lifecycle: `0x${token.lifecycle.toString(16)}`,
+      'platform-config': platform.configuration === null ? 'absent' : hex(platform.configuration),
+      'software-components': platform.components.map(({ type, measurement, version, signer }) => ({
+        type: type ?? 'absent',
+        measurement: hex(measurement),
+        version: version ?? 'absent',
+        signer: hex(signer),
+      })),
     },
   };
 }

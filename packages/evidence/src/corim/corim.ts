@@ -29,11 +29,16 @@ const MIN_SVN = 553;
 const PEM_KEY = 554;
 const RAW = 560;
 const MASKED_RAW = 563;
+const COMPONENT = 601;
 const CONTENT_TYPE = 3;
 const META = 8;
 const TAG_LIMIT = 64;
 const TRIPLE_LIMIT = 4096;
 const TEXT_LIMIT = 256;
+/** conditional-endorsement-series-triples */
+const SERIES = 8;
+const SERIES_LIMIT = 256;
+const RECORD_LIMIT = 64;
 
 export interface Period {
   /** Milliseconds since 1970; null where there is no such end. */
@@ -65,9 +70,35 @@ export interface CorimMeasurement {
   readonly name: string | null;
   readonly version: string | null;
   /** One that must be, or one that is the least. */
-  readonly svn: { readonly value: number; readonly least: boolean } | null;
+  readonly svn: { readonly value: number | bigint; readonly least: boolean } | null;
   readonly digests: readonly Digest[];
   readonly raw: { readonly value: Uint8Array; readonly mask: Uint8Array | null } | null;
+  /** A raw value that is a number. */
+  readonly rawNumber: number | null;
+  /** By code point; those below zero are a profile's. */
+  readonly flags: ReadonlyMap<number, boolean>;
+  /** Of integrity registers, by number or name. */
+  readonly registers: ReadonlyMap<number | string, readonly Digest[]>;
+  /** Who signed what is measured: digests of keys, in hex. */
+  readonly signers: readonly string[];
+  /** Arm's form of a key before profiles: component type, version, signer. */
+  readonly component: {
+    readonly type: string | null;
+    readonly version: string | null;
+    readonly signer: string | null;
+  } | null;
+  /** Code points of values that are not read: nothing can be compared with them. */
+  readonly unread: readonly number[];
+}
+
+/** Values that hold of an environment where its evidence has others: the first of a series whose condition holds. */
+export interface CorimCondition {
+  readonly environment: Environment;
+  readonly condition: readonly CorimMeasurement[];
+  readonly series: readonly {
+    readonly when: readonly CorimMeasurement[];
+    readonly endorsed: readonly CorimMeasurement[];
+  }[];
 }
 
 export interface Corim {
@@ -78,10 +109,13 @@ export interface Corim {
   readonly references: readonly CorimMeasurement[];
   /** Endorsed triples: what holds of an environment that is attested. */
   readonly endorsements: readonly CorimMeasurement[];
+  readonly conditions: readonly CorimCondition[];
   /** Keys that environments attest with, SubjectPublicKeyInfo. */
   readonly attestKeys: readonly { readonly environment: Environment; readonly spki: Uint8Array }[];
   /** Kinds of triples that were read over, by number. */
   readonly otherTriples: readonly number[];
+  /** CBOR tags of what is no CoMID: 505 is a CoSWID, which lists files of an installation. */
+  readonly otherTags: readonly number[];
   readonly signature: {
     readonly message: CoseSign1;
     readonly signer: string | null;
@@ -129,10 +163,20 @@ function readPayload(value: Cbor, signature: Corim['signature']): Result<Corim> 
   const validity = periodOf(corim.get(4));
   if (id === null || validity === null) return wrong('id or validity');
   if (!Array.isArray(tags) || tags.length > TAG_LIMIT) return wrong(`no list of at most ${TAG_LIMIT} tags`);
-  const draft: Draft = { references: [], endorsements: [], attestKeys: [], otherTriples: new Set() };
+  const draft: Draft = {
+    references: [],
+    endorsements: [],
+    conditions: [],
+    attestKeys: [],
+    otherTriples: new Set(),
+    otherTags: new Set(),
+  };
   for (const [i, tag] of (tags as readonly Cbor[]).entries()) {
     // CoSWID (505) and others are not reference values of measurements.
-    if (!isTag(tag, COMID)) continue;
+    if (!isTag(tag, COMID)) {
+      draft.otherTags.add(isAnyTag(tag) ? tag.tag : 0);
+      continue;
+    }
     const comid = tag.value instanceof Uint8Array ? readCbor(tag.value) : null;
     if (comid === null || !comid.ok) return wrong(`tag ${i} is no CoMID`);
     const problem = readComid(draft, comid.value);
@@ -145,6 +189,7 @@ function readPayload(value: Cbor, signature: Corim['signature']): Result<Corim> 
     validity,
     ...draft,
     otherTriples: [...draft.otherTriples],
+    otherTags: [...draft.otherTags],
     signature,
   });
 }
@@ -152,8 +197,10 @@ function readPayload(value: Cbor, signature: Corim['signature']): Result<Corim> 
 interface Draft {
   readonly references: CorimMeasurement[];
   readonly endorsements: CorimMeasurement[];
+  readonly conditions: CorimCondition[];
   readonly attestKeys: { readonly environment: Environment; readonly spki: Uint8Array }[];
   readonly otherTriples: Set<number>;
+  readonly otherTags: Set<number>;
 }
 
 /** Or what is wrong. */
@@ -163,6 +210,15 @@ function readComid(draft: Draft, value: Cbor): string | null {
   if (comid === null || triples === null) return 'no triples';
   for (const [kind, list] of triples) {
     if (!Array.isArray(list)) return `triples ${kind} are no list`;
+    if (kind === SERIES) {
+      for (const record of list as readonly Cbor[]) {
+        if (draft.conditions.length >= SERIES_LIMIT) return `more than ${SERIES_LIMIT} conditional endorsements`;
+        const condition = seriesOf(record);
+        if (typeof condition === 'string') return condition;
+        draft.conditions.push(condition);
+      }
+      continue;
+    }
     if (kind !== 0 && kind !== 1 && kind !== 3) {
       if (typeof kind === 'number') draft.otherTriples.add(kind);
       continue;
@@ -187,6 +243,39 @@ function readComid(draft: Draft, value: Cbor): string | null {
     }
   }
   return null;
+}
+
+/** [[environment, [measurement]], [[[measurement], [measurement]], …]]; or what is wrong. */
+function seriesOf(value: Cbor): CorimCondition | string {
+  const wrong = 'a conditional endorsement';
+  const [state, records] = Array.isArray(value) && value.length === 2 ? (value as readonly Cbor[]) : [];
+  const [where, given] =
+    Array.isArray(state) && state.length >= 1 && state.length <= 3 ? (state as readonly Cbor[]) : [];
+  const environment = where === undefined ? null : environmentOf(where);
+  if (environment === null || !Array.isArray(records) || records.length > RECORD_LIMIT) return wrong;
+  const condition = measurementsOf(environment, given ?? []);
+  if (typeof condition === 'string') return condition;
+  const series: CorimCondition['series'][number][] = [];
+  for (const record of records as readonly Cbor[]) {
+    const [refv, endv] = Array.isArray(record) && record.length === 2 ? (record as readonly Cbor[]) : [];
+    const when = measurementsOf(environment, refv ?? null);
+    const endorsed = measurementsOf(environment, endv ?? null);
+    if (typeof when === 'string' || typeof endorsed === 'string') return wrong;
+    series.push({ when, endorsed });
+  }
+  return { environment, condition, series };
+}
+
+/** Or what is wrong. */
+function measurementsOf(environment: Environment, value: Cbor): readonly CorimMeasurement[] | string {
+  if (!Array.isArray(value) || value.length > RECORD_LIMIT) return `no list of at most ${RECORD_LIMIT} measurements`;
+  const measurements: CorimMeasurement[] = [];
+  for (const one of value as readonly Cbor[]) {
+    const measurement = measurementOf(environment, one);
+    if (typeof measurement === 'string') return measurement;
+    measurements.push(measurement);
+  }
+  return measurements;
 }
 
 function environmentOf(value: Cbor): Environment | null {
@@ -224,24 +313,31 @@ function measurementOf(environment: Environment, value: Cbor): CorimMeasurement 
   const values = mapOf(measurement?.get(1));
   if (measurement === null || values === null) return 'a measurement without values';
   const key = measurement.get(0);
-  const digests: Digest[] = [];
-  const listed = values.get(2) ?? [];
-  if (!Array.isArray(listed) || listed.length > 64) return 'digests are no list of at most 64';
-  for (const one of listed as readonly Cbor[]) {
-    const [algorithm, digest] = Array.isArray(one) && one.length === 2 ? (one as readonly Cbor[]) : [];
-    if ((typeof algorithm !== 'number' && typeof algorithm !== 'string') || !(digest instanceof Uint8Array))
-      return 'a digest that is not an algorithm and bytes';
-    if (digest.length < 20 || digest.length > 64) return `a digest of ${digest.length} bytes`;
-    digests.push({
-      algorithm: HASHES.get(String(algorithm)) ?? String(algorithm).replace('sha-', 'sha'),
-      value: digest,
-    });
-  }
+  const digests = digestsOf(values.get(2) ?? []);
+  if (typeof digests === 'string') return digests;
   const version = mapOf(values.get(0));
   const svn = svnOf(values.get(1));
   const raw = rawOf(values.get(4), values.get(5));
   if (svn === undefined || raw === undefined) return 'SVN or raw value';
+  const flags = flagsOf(values.get(3));
+  const registers = registersOf(values.get(14));
+  const signers = signersOf(values.get(13));
+  if (flags === null || registers === null || signers === null) return 'flags, keys or integrity registers';
+  const component = key !== undefined && isTag(key, COMPONENT) ? mapOf(key.value) : null;
+  const signer = component?.get(5);
+  const rawNumber = values.get(4);
   return {
+    rawNumber: typeof rawNumber === 'number' ? rawNumber : null,
+    ...{ flags, registers, signers },
+    component:
+      component === null
+        ? null
+        : {
+            type: textOf(component.get(1)),
+            version: textOf(component.get(4)),
+            signer: signer instanceof Uint8Array ? hex(signer) : null,
+          },
+    unread: [...values.keys()].filter((code) => typeof code !== 'number' || !READ.includes(code)).map(Number),
     environment,
     key: key === undefined ? null : typeof key === 'number' ? key : (textOf(key) ?? tagText(key)),
     name: textOf(values.get(11)),
@@ -252,14 +348,70 @@ function measurementOf(environment: Environment, value: Cbor): CorimMeasurement 
   };
 }
 
+/** Code points of a measurement's values that are read; 6 to 10 name the thing, and are no measurement. */
+const READ: readonly number[] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14];
+
+/** Or what is wrong. */
+function digestsOf(listed: Cbor): readonly Digest[] | string {
+  if (!Array.isArray(listed) || listed.length > 64) return 'digests are no list of at most 64';
+  const digests: Digest[] = [];
+  for (const one of listed as readonly Cbor[]) {
+    const [algorithm, digest] = Array.isArray(one) && one.length === 2 ? (one as readonly Cbor[]) : [];
+    if ((typeof algorithm !== 'number' && typeof algorithm !== 'string') || !(digest instanceof Uint8Array))
+      return 'a digest that is not an algorithm and bytes';
+    if (digest.length < 20 || digest.length > 64) return `a digest of ${digest.length} bytes`;
+    digests.push({
+      algorithm: HASHES.get(String(algorithm)) ?? String(algorithm).replace('sha-', 'sha'),
+      value: digest,
+    });
+  }
+  return digests;
+}
+
+function flagsOf(value: Cbor | undefined): ReadonlyMap<number, boolean> | null {
+  if (value === undefined) return new Map();
+  const flags = new Map<number, boolean>();
+  for (const [code, set] of mapOf(value) ?? [['', null] as const]) {
+    if (typeof code !== 'number' || typeof set !== 'boolean') return null;
+    flags.set(code, set);
+  }
+  return flags;
+}
+
+function registersOf(value: Cbor | undefined): ReadonlyMap<number | string, readonly Digest[]> | null {
+  if (value === undefined) return new Map();
+  const map = mapOf(value);
+  if (map === null || map.size > 64) return null;
+  const registers = new Map<number | string, readonly Digest[]>();
+  for (const [name, listed] of map) {
+    const digests = digestsOf(listed);
+    if (typeof digests === 'string') return null;
+    registers.set(name, digests);
+  }
+  return registers;
+}
+
+/** Bytes (tag 560), or digests of keys (tag 557); whole keys name nobody that evidence states. */
+function signersOf(value: Cbor | undefined): readonly string[] | null {
+  if (value === undefined) return [];
+  if (!Array.isArray(value) || value.length > 16) return null;
+  return (value as readonly Cbor[]).flatMap((one) => {
+    const inner = isAnyTag(one) ? one.value : one;
+    const bytes = Array.isArray(inner) ? (inner as readonly Cbor[])[1] : inner;
+    return bytes instanceof Uint8Array ? [hex(bytes)] : [];
+  });
+}
+
 function svnOf(value: Cbor | undefined): CorimMeasurement['svn'] | undefined {
   if (value === undefined) return null;
   const plain = isTag(value, SVN) || isTag(value, MIN_SVN) ? value.value : value;
-  return typeof plain === 'number' && plain >= 0 ? { value: plain, least: isTag(value, MIN_SVN) } : undefined;
+  return typeof plain === 'bigint' || (typeof plain === 'number' && plain >= 0)
+    ? { value: plain, least: isTag(value, MIN_SVN) }
+    : undefined;
 }
 
 function rawOf(value: Cbor | undefined, given: Cbor | undefined): CorimMeasurement['raw'] | undefined {
-  if (value === undefined) return null;
+  if (value === undefined || typeof value === 'number') return null;
   if (isTag(value, MASKED_RAW)) {
     const [bytes, mask] = Array.isArray(value.value) ? (value.value as readonly Cbor[]) : [];
     const fits = bytes instanceof Uint8Array && mask instanceof Uint8Array && mask.length === bytes.length;

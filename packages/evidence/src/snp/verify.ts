@@ -305,6 +305,12 @@ function claimsOf(report: SnpReport, product: SnpProduct | null, vcek: Vcek | nu
       committed: tcb(report.committedTcb),
       launch: tcb(report.launchTcb),
     },
+    'tcb-bytes': {
+      reported: hex(report.reportedTcb),
+      current: hex(report.currentTcb),
+      committed: hex(report.committedTcb),
+      launch: hex(report.launchTcb),
+    },
     firmware: { current: report.currentFirmware, committed: report.committedFirmware },
     mitigations:
       report.mitigations === null
