@@ -5,6 +5,8 @@ import { NO_FEATURES } from '@airlock/virtio/features.ts';
 import type { DeviceModel } from '../model/model.ts';
 import { CHECK_CONDITION, execute, NO_SUCH_LUN, type Outcome, type ScsiDisk, senseBytes } from './commands.ts';
 
+/** VIRTIO_SCSI_F_CHANGE (§5.6.3). */
+const F_CHANGE = 2;
 const SENSE_ROOM = 96;
 const CDB_ROOM = 32;
 /** struct virtio_scsi_req_cmd before the CDB, and with it. */
@@ -82,9 +84,12 @@ export function scsiModel(disk: Omit<ScsiDisk, 'blocksLimit'>): DeviceModel {
   return {
     type: scsi,
     chainLimit: SEGMENTS + 4,
+    // A disk that never changes has no change to tell; QEMU's vhost-user-scsi-pci takes the feature unasked.
+    bits: [F_CHANGE],
     queues: [
-      { kind: 'requests', requestLimit: CONTROL_BYTES, replyLimit: 8, answer: answerControl },
-      { kind: 'events' },
+      // 128 are what QEMU's front-end makes of every queue.
+      { kind: 'requests', size: 128, requestLimit: CONTROL_BYTES, replyLimit: 8, answer: answerControl },
+      { kind: 'events', size: 128 },
       {
         ...{ kind: 'requests', size: 256 },
         requestLimit: REQUEST_HEADER + DATA_LIMIT,
