@@ -4,15 +4,16 @@ import { cborBytes } from '../../src/cbor.ts';
 import { type Signer, signer } from './authority.ts';
 import { join } from './der.ts';
 
-type Value = number | string | Uint8Array | Map<number, Value> | Value[] | { tag: number; value: Value };
+export type Value = number | string | Uint8Array | Map<number, Value> | Value[] | { tag: number; value: Value };
 
 function head(major: number, value: number): Uint8Array {
   const top = major << 5;
   if (value < 24) return Uint8Array.of(top | value);
   if (value < 256) return Uint8Array.of(top | 24, value);
-  return Uint8Array.of(top | 25, value >> 8, value & 0xff);
+  if (value < 65536) return Uint8Array.of(top | 25, value >> 8, value & 0xff);
+  return Uint8Array.of(top | 26, value >>> 24, (value >> 16) & 0xff, (value >> 8) & 0xff, value & 0xff);
 }
-function cbor(value: Value): Uint8Array {
+export function cbor(value: Value): Uint8Array {
   if (typeof value === 'number') return value < 0 ? head(1, -1 - value) : head(0, value);
   if (typeof value === 'string') return join(head(3, value.length), Buffer.from(value));
   if (value instanceof Uint8Array) return cborBytes(value);
