@@ -5,7 +5,7 @@ import { type AppraiseOptions, appraise } from '../src/appraise.ts';
 import { EVIDENCE_ERRORS } from '../src/errors.ts';
 import { nodeCrypto } from '../src/node-crypto.ts';
 import { recognise } from '../src/recognise.ts';
-import { readEventLog } from '../src/tpm/event-log.ts';
+import { readEventLog, replay } from '../src/tpm/event-log.ts';
 import { readHclReport } from '../src/tpm/hcl.ts';
 import { readAttest, readTpmSignature } from '../src/tpm/quote.ts';
 import { rootOf } from './support/authority.ts';
@@ -230,6 +230,23 @@ test('a TDX event log is held against the RTMRs', () => {
   };
   assert.deepEqual(from(ccel.bytes), []);
   assert.deepEqual(from(eventLog([{ register: 1, data: 'firmware' }], ['sha384']).bytes), ['tdx.event-log']);
+});
+
+test('a log is replayed once, however many quotes stand beside it', () => {
+  const read = readEventLog(log.bytes);
+  assert.ok(read.ok);
+  let hashes = 0;
+  const counting = {
+    ...crypto,
+    hash: (...given: Parameters<typeof crypto.hash>) => {
+      hashes++;
+      return crypto.hash(...given);
+    },
+  };
+  const first = replay(counting, read.value, 'sha256');
+  assert.equal(hashes, 3);
+  assert.equal(replay(counting, read.value, 'sha256'), first);
+  assert.equal(hashes, 3);
 });
 
 test('a log alone proves nothing', () => {

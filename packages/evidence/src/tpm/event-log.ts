@@ -87,8 +87,23 @@ function isFill(bytes: Uint8Array): boolean {
   return (first === 0 || first === 0xff) && bytes.every((byte) => byte === first);
 }
 
-/** Registers that the log extends, by number. */
-export function replay(crypto: Crypto, log: EventLog, bank: Hash): Map<number, Uint8Array> {
+const replayed = new WeakMap<Crypto, WeakMap<EventLog, Map<Hash, ReadonlyMap<number, Uint8Array>>>>();
+
+/** Registers that the log extends, by number. Remembered: a file can hold many quotes beside a long log. */
+export function replay(crypto: Crypto, log: EventLog, bank: Hash): ReadonlyMap<number, Uint8Array> {
+  let logs = replayed.get(crypto);
+  if (logs === undefined) {
+    logs = new WeakMap();
+    replayed.set(crypto, logs);
+  }
+  const banks = logs.get(log) ?? new Map<Hash, ReadonlyMap<number, Uint8Array>>();
+  logs.set(log, banks);
+  const registers = banks.get(bank) ?? extendAll(crypto, log, bank);
+  banks.set(bank, registers);
+  return registers;
+}
+
+function extendAll(crypto: Crypto, log: EventLog, bank: Hash): Map<number, Uint8Array> {
   const registers = new Map<number, Uint8Array>();
   let locality = 0;
   for (const { register, type, digests, data } of log.events) {
