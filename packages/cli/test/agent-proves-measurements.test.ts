@@ -22,7 +22,7 @@ import { Connection } from '@airlock/spdm/requester/connection.ts';
 import { drive } from '@airlock/spdm/requester/procedure.ts';
 import type { Responder } from '@airlock/spdm/responder/responder.ts';
 import type { ResponderOptions } from '@airlock/spdm/responder/state.ts';
-import { cbor, type Value } from '../../evidence/test/support/cca-realm.ts';
+import { cbor, type Value } from '../../evidence/test/support/cbor.ts';
 import { fakeMachine, NVME, ROOT_DISK } from '../../gate/test/agent-fake-machine.ts';
 import { levelOf, policyOf, startAgent } from '../../gate/test/agent-harness.ts';
 import { cmaName, dmtf, makeDevice, spdmCrypto } from '../../spdm/test/support/device-chain.ts';

@@ -274,10 +274,10 @@ export function checkReferences(
       expected: `reference values for ${appraisal.kind}`,
       found:
         about.length > 0
-          ? `${about.length} sets`
+          ? countText(about.length)
           : own.length === 0
             ? 'none in what was given'
-            : `${own.length} sets, none for ${conditionText(own[0], claims)}`,
+            : `${countText(own.length)}, none for ${conditionText(own[0], claims)}`,
     });
     const judged = about.map((set) => ({ set, wrong: wrongOf(set, claims) }));
     const nearest = judged.reduce<(typeof judged)[number] | null>(
@@ -300,6 +300,10 @@ export function checkReferences(
         subject: part,
         expected: `reference value of the ${part}`,
         found: 'none was given',
+        hint:
+          part === 'realm'
+            ? 'any realm runs on genuine firmware: give reference values of yours with --reference'
+            : 'the platform’s firmware was compared with nothing: give its maker’s CoRIM with --reference',
       });
   for (const one of references) tellEndorsements(list, one, appraisal);
   // What a set compared is compared: nothing is left to say that it was not.
@@ -314,6 +318,10 @@ export function checkReferences(
       return appraisal.claims;
     },
   };
+}
+
+function countText(sets: number): string {
+  return `${sets} ${sets === 1 ? 'set' : 'sets'}`;
 }
 
 /** Names of what a set compares. */

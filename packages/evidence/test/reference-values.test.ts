@@ -6,6 +6,7 @@ import { isCorim, readCorim } from '../src/corim/corim.ts';
 import { nodeCrypto } from '../src/node-crypto.ts';
 import { type References, readPlainReferences, referencesOfCorim } from '../src/references.ts';
 import { must } from './support/authority.ts';
+import { cbor, map, type Value } from './support/cbor.ts';
 import { evidence, missing } from './support/evidence.ts';
 import { snpMachine } from './support/snp-machine.ts';
 
@@ -89,33 +90,6 @@ test('the plain form is strict', () => {
   }
 });
 
-type Value =
-  | number
-  | string
-  | Uint8Array
-  | readonly Value[]
-  | Map<number | string, Value>
-  | { readonly tag: number; readonly value: Value };
-const head = (major: number, value: number): Buffer =>
-  value < 24
-    ? Buffer.from([(major << 5) | value])
-    : value < 256
-      ? Buffer.from([(major << 5) | 24, value])
-      : value < 65536
-        ? Buffer.from([(major << 5) | 25, value >> 8, value & 0xff])
-        : Buffer.from([(major << 5) | 26, value >>> 24, (value >> 16) & 0xff, (value >> 8) & 0xff, value & 0xff]);
-function cbor(value: Value): Buffer {
-  if (typeof value === 'number') return value < 0 ? head(1, -1 - value) : head(0, value);
-  if (typeof value === 'string') return Buffer.concat([head(3, value.length), Buffer.from(value)]);
-  if (value instanceof Uint8Array) return Buffer.concat([head(2, value.length), value]);
-  if (value instanceof Map)
-    return Buffer.concat([head(5, value.size), ...[...value].flatMap(([key, one]) => [cbor(key), cbor(one)])]);
-  if (Array.isArray(value)) return Buffer.concat([head(4, value.length), ...(value as readonly Value[]).map(cbor)]);
-  const { tag, value: inner } = value as { readonly tag: number; readonly value: Value };
-  return Buffer.concat([head(6, tag), cbor(inner)]);
-}
-const map = (entries: Record<number, Value>) =>
-  new Map(Object.entries(entries).map(([key, value]) => [Number(key), value] as const));
 interface Made {
   readonly model?: string;
   readonly digest?: string;

@@ -1,28 +1,9 @@
 /** Arm CCA tokens of a made-up platform, with real signatures. */
 import { createHash, sign } from 'node:crypto';
-import { cborBytes } from '../../src/cbor.ts';
 import { type Signer, signer } from './authority.ts';
-import { join } from './der.ts';
+import { cbor, type Value } from './cbor.ts';
 
-export type Value = number | string | Uint8Array | Map<number, Value> | Value[] | { tag: number; value: Value };
-
-function head(major: number, value: number): Uint8Array {
-  const top = major << 5;
-  if (value < 24) return Uint8Array.of(top | value);
-  if (value < 256) return Uint8Array.of(top | 24, value);
-  if (value < 65536) return Uint8Array.of(top | 25, value >> 8, value & 0xff);
-  return Uint8Array.of(top | 26, value >>> 24, (value >> 16) & 0xff, (value >> 8) & 0xff, value & 0xff);
-}
-export function cbor(value: Value): Uint8Array {
-  if (typeof value === 'number') return value < 0 ? head(1, -1 - value) : head(0, value);
-  if (typeof value === 'string') return join(head(3, value.length), Buffer.from(value));
-  if (value instanceof Uint8Array) return cborBytes(value);
-  if (value instanceof Map)
-    return join(head(5, value.size), ...[...value].flatMap(([key, one]) => [cbor(key), cbor(one)]));
-  if (Array.isArray(value)) return join(head(4, value.length), ...value.map(cbor));
-  return join(head(6, value.tag), cbor(value.value));
-}
-function sign1(payload: Uint8Array, by: Signer): Uint8Array {
+export function sign1(payload: Uint8Array, by: Signer): Uint8Array {
   const header = cbor(new Map([[1, -35]]));
   const signature = sign('sha384', cbor(['Signature1', header, new Uint8Array(), payload]), {
     key: by.key,
@@ -42,7 +23,16 @@ export interface TokenOptions {
   readonly realmBy?: Signer;
   readonly keyHash?: string;
   readonly profile?: string | null;
+  /** Instead of the point of `rak`. */
+  readonly realmKey?: Uint8Array;
+  /** More claims, or others. */
+  readonly platformClaims?: readonly (readonly [number, Value])[];
+  readonly realmClaims?: readonly (readonly [number, Value])[];
+  /** 399, or 907 with each token in a record. */
+  readonly tag?: number;
 }
+/** RMM 2.0: the type of a CWT, and the token. */
+const wrapped = (token: Uint8Array, tag: number): Value => (tag === 907 ? [263, token] : token);
 const PROFILE = 'http://arm.com/CCA-SSD/1.0.0';
 /** A token of the platform `cpak` and the realm `rak`, whose initial measurement is 48 times 8. */
 export function token({
@@ -53,6 +43,10 @@ export function token({
   realmBy = rak,
   keyHash = 'sha-256',
   profile = PROFILE,
+  realmKey,
+  platformClaims = [],
+  realmClaims = [],
+  tag = 399,
 }: TokenOptions = {}): Uint8Array {
   const point = rak.spki.subarray(-97);
   const platform = new Map<number, Value>([
@@ -61,6 +55,7 @@ export function token({
     [2396, new Uint8Array(32)],
     [256, new Uint8Array(33)],
     [2395, lifecycle],
+    ...platformClaims,
   ]);
   const realm = new Map<number, Value>([
     [10, challenge],
@@ -68,12 +63,13 @@ export function token({
     [44238, new Uint8Array(48).fill(8)],
     [44239, [new Uint8Array(48), new Uint8Array(48)]],
     [44236, 'sha-384'],
-    [44237, point],
+    [44237, realmKey ?? point],
     [44240, keyHash],
+    ...realmClaims,
   ]);
   const collection = new Map<number, Value>([
-    [44234, sign1(cbor(platform), platformBy)],
-    [44241, sign1(cbor(realm), realmBy)],
+    [44234, wrapped(sign1(cbor(platform), platformBy), tag)],
+    [44241, wrapped(sign1(cbor(realm), realmBy), tag)],
   ]);
-  return cbor({ tag: 399, value: collection });
+  return cbor({ tag, value: collection });
 }
