@@ -107,6 +107,8 @@ export function appraise(
 
   const quotes = pairQuotes(found);
   const logs = all('event-log').map(({ log }) => log);
+  // That of a TPM has SHA-256 too; without a quote of a TPM a log with SHA-384 can only be the TD's.
+  const ofTd = ({ banks }: EventLog) => banks.includes('sha384') && (quotes.length === 0 || !banks.includes('sha256'));
   // With a TPM the nonce is in its quote; the report below vouches for the TPM's key and cannot carry it.
   const { nonce: _, ...withoutNonce } = common;
   const beneathTpm = quotes.length > 0 ? withoutNonce : common;
@@ -142,7 +144,7 @@ export function appraise(
         ...(hcl === undefined ? common : { ...beneathTpm, runtimeData: hcl.runtimeData }),
         quote: item.quote,
         collateral: documents,
-        eventLogs: logs.filter(({ banks }) => banks.includes('sha384') && !banks.includes('sha256')),
+        eventLogs: logs.filter(ofTd),
       });
       if (hcl !== undefined) vouchers.set(hcl, doubtOf(appraisal));
       if (hcl !== undefined) vouching.set(appraisals.length, hcl);
@@ -208,10 +210,11 @@ export function appraise(
       if (appraisal !== undefined && !quoting.has(key)) appraisals[i] = withoutQuote(appraisal, options.allowed);
     }
   }
-  if (appraisals.length === 0) {
-    for (const { item, source } of found) {
-      if (item.kind === 'event-log') appraisals.push(fromSource(source, verifyLogAlone(options.crypto, item.log)));
-    }
+  // A log that nothing here can explain would look as if it had been held against something.
+  for (const { item, source } of found) {
+    const explained = item.kind !== 'event-log' || quotes.length > 0 || (quotesOfTd > 0 && ofTd(item.log));
+    if (!explained && appraisals.length < EVIDENCE_LIMIT)
+      appraisals.push(fromSource(source, verifyLogAlone(options.crypto, item.log)));
   }
   if (appraisals.length === 0 && options.certificatesAlone === true) {
     for (const { item, source } of found) {

@@ -10,6 +10,7 @@ import { readHclReport } from '../src/tpm/hcl.ts';
 import { readAttest, readTpmSignature } from '../src/tpm/quote.ts';
 import { rootOf } from './support/authority.ts';
 import { evidence, missing } from './support/evidence.ts';
+import { snpMachine } from './support/snp-machine.ts';
 import {
   identity,
   lists,
@@ -229,7 +230,19 @@ test('a TDX event log is held against the RTMRs', () => {
     );
   };
   assert.deepEqual(from(ccel.bytes), []);
-  assert.deepEqual(from(eventLog([{ register: 1, data: 'firmware' }], ['sha384']).bytes), ['tdx.event-log']);
+  const other = [{ register: 1, data: 'firmware' }];
+  assert.deepEqual(from(eventLog(other, ['sha384']).bytes), ['tdx.event-log']);
+  // With no TPM there is nothing else that it could be of.
+  assert.deepEqual(from(eventLog(other, ['sha256', 'sha384']).bytes), ['tdx.event-log']);
+  assert.deepEqual(from(eventLog(other, ['sha256']).bytes), ['tpm.event-log']);
+});
+
+test('a log that no evidence beside it can explain is not passed over', () => {
+  const { report, certificates: chain, roots } = snpMachine();
+  const snp = [report.bytes, ...chain.map(({ der }) => der)];
+  assert.deepEqual(judge(snp, { roots }).failed, []);
+  const beside = judge([...snp, log.bytes], { roots });
+  assert.deepEqual([beside.verdict, beside.failed], ['rejected', ['tpm.event-log']]);
 });
 
 test('a log is replayed once, however many quotes stand beside it', () => {
