@@ -17,8 +17,11 @@ import { complaints, type DeviceStage, takeKernelLog } from './kernel-log.ts';
 import { type PciListing, readPciListing } from './pci-listing.ts';
 import type { Part } from './qemu.ts';
 
-/** How a device reaches the guest. `plain`: QEMU emulates MSI-X for the function; otherwise the function is all ours. */
-export const DEVICE_TRANSPORTS = ['vfio-user', 'vfio-user plain', 'vhost-user'] as const;
+/**
+ * How a device reaches the guest. `plain`: QEMU emulates MSI-X for the function; otherwise the function is all ours.
+ * `vhost-user`: through QEMU's device for any type; `own`: through the one that QEMU has for the type.
+ */
+export const DEVICE_TRANSPORTS = ['vfio-user', 'vfio-user plain', 'vhost-user', 'vhost-user own'] as const;
 export type DeviceTransport = (typeof DEVICE_TRANSPORTS)[number];
 
 /** What a case has in hand while its device is plugged in. */
@@ -40,6 +43,8 @@ export interface DeviceCase {
   readonly driver: string;
   /** What turns that driver on when a kernel is built: `CONFIG_` and this; null where Linux has none at all. */
   readonly option: string | null;
+  /** QEMU's front-end for the type, with its properties; or why there is none here. */
+  readonly frontEnd: { readonly driver: string; readonly properties?: Readonly<Record<string, string>> } | string;
   /** Queues and bytes of configuration, for a front-end that has to be told. */
   readonly shape: { readonly queues: number; readonly config: number };
   /**
@@ -125,7 +130,9 @@ export async function runCase(
   const outcome = (done: Result<string>, excused: string | null = null): CaseOutcome => ({
     ...{ type: one.type, transport, driver, done, excused, warnings, listing },
   });
-  const excuse = (await SERVED_TYPES[one.type]?.())?.served.not?.[transport];
+  const way = transport.startsWith('vhost-user') ? 'vhost-user' : 'vfio-user';
+  const none = transport === 'vhost-user own' && typeof one.frontEnd === 'string' ? one.frontEnd : undefined;
+  const excuse = none ?? (await SERVED_TYPES[one.type]?.())?.served.not?.[way];
   if (excuse !== undefined) return outcome(fail('device-bench-failed', excuse), excuse);
   const control = join(folder, 'control');
   const expected = kernelDriver(kernel, one.option);
@@ -166,10 +173,7 @@ export async function runCase(
 
   let device: Result<DeviceProcess> | null = null;
   try {
-    const flags =
-      transport === 'vhost-user'
-        ? []
-        : ['--transport', 'vfio-user', ...(transport === 'vfio-user plain' ? ['--plain'] : [])];
+    const flags = ['--transport', way, ...(transport === 'vfio-user plain' ? ['--plain'] : [])];
     device = await startDevice(
       one.type,
       [...one.options(folder), ...(one.silent ? [] : ['--control', control]), ...flags],
@@ -235,7 +239,7 @@ async function plug(
   id: string,
   bus: string,
 ): Promise<Result<unknown>> {
-  if (transport !== 'vhost-user') {
+  if (!transport.startsWith('vhost-user')) {
     const address = { type: 'unix', path: socket };
     return guest.qmp.execute('device_add', { driver: 'vfio-user-pci', socket: address, bus, id });
   }
@@ -244,8 +248,12 @@ async function plug(
     backend: { type: 'socket', data: { addr: { type: 'unix', data: { path: socket } }, server: false } },
   });
   if (!made.ok) return made;
+  const line = { chardev: `${id}-line`, bus, id };
+  if (transport === 'vhost-user own' && typeof one.frontEnd !== 'string') {
+    return guest.qmp.execute('device_add', { driver: one.frontEnd.driver, ...line, ...one.frontEnd.properties });
+  }
   return guest.qmp.execute('device_add', {
-    ...{ driver: 'vhost-user-test-device-pci', chardev: `${id}-line`, bus, id },
+    ...{ driver: 'vhost-user-test-device-pci', ...line },
     ...{ 'virtio-id': VIRTIO_TYPES[one.type], num_vqs: one.shape.queues, config_size: one.shape.config },
   });
 }

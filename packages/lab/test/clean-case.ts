@@ -6,10 +6,14 @@ import { VIRTIO_CAPABILITIES } from '../src/pci-listing.ts';
 
 /**
  * The kernel's driver did its operation (or there is none, and nothing bound), the kernel complained of nothing, and lspci
- * read the whole function, found every capability of ours and none other, and made sense of all of it. Gives what was done.
+ * read the whole function and made sense of all of it; of a function of ours it found every capability and none other.
+ * Gives what was done, or why the transport does not carry the type.
  */
 export function assertClean(outcome: CaseOutcome, one: DeviceCase, kernel: Kernel): string {
   const expected = kernelDriver(kernel, one.option);
+  const ours = outcome.transport.startsWith('vfio-user');
+  // Behind QEMU not every type can be had; which, the document says.
+  if (!ours && outcome.excused !== null && outcome.excused !== expected.said) return outcome.excused;
   if (expected.has) {
     assert.ok(outcome.done.ok, JSON.stringify(outcome.done));
     assert.equal(outcome.driver, one.driver);
@@ -22,6 +26,7 @@ export function assertClean(outcome: CaseOutcome, one: DeviceCase, kernel: Kerne
   assert.ok(listing !== null);
   assert.deepEqual(listing.complaints, []);
   assert.equal(listing.dumped, 4096);
+  if (!ours) return outcome.done.ok ? outcome.done.value : expected.said;
   const capabilities = one.type === 'pmem' ? [...VIRTIO_CAPABILITIES, /VirtIO: <unknown>$/] : VIRTIO_CAPABILITIES;
   assert.equal(listing.capabilities.length, capabilities.length, listing.capabilities.join('\n'));
   for (const [i, capability] of capabilities.entries()) assert.match(listing.capabilities[i] ?? '', capability);

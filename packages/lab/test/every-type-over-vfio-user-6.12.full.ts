@@ -1,4 +1,4 @@
-import { everyTypeOverVfioUser } from './every-type-over-vfio-user.ts';
+import { everyType } from './every-type.ts';
 
-everyTypeOverVfioUser('6.12', 'vfio-user');
-everyTypeOverVfioUser('6.12', 'vfio-user plain');
+everyType('6.12', 'vfio-user');
+everyType('6.12', 'vfio-user plain');

@@ -1,4 +1,4 @@
-import { everyTypeOverVfioUser } from './every-type-over-vfio-user.ts';
+import { everyType } from './every-type.ts';
 
-everyTypeOverVfioUser('7.2', 'vfio-user');
-everyTypeOverVfioUser('7.2', 'vfio-user plain');
+everyType('7.2', 'vfio-user');
+everyType('7.2', 'vfio-user plain');

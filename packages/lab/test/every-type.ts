@@ -1,7 +1,7 @@
 /**
  * The rule that guest tests hold, each on its kernel: a device of every type is plugged into a running Linux as a PCI
- * function, read by lspci without a complaint, bound by the kernel's driver, used for what it is for, let go and taken
- * again, and unplugged; and the kernel has nothing to complain of after any of that.
+ * function of ours or of QEMU's, read by lspci without a complaint, bound by the kernel's driver, used for what it is for,
+ * let go and taken again, and unplugged; and the kernel has nothing to complain of after any of that.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -12,7 +12,7 @@ import { prepareDriverGuest } from '../src/driver-guest.ts';
 import type { Guest } from '../src/guest.ts';
 import { assertClean } from './clean-case.ts';
 
-export function everyTypeOverVfioUser(series: KernelSeries, transport: DeviceTransport): void {
+export function everyType(series: KernelSeries, transport: DeviceTransport): void {
   test(`Linux ${series}: a device of every type, over ${transport}`, { timeout: 900_000 }, async (t) => {
     if (process.env['AIRLOCK_NO_GUESTS'] === '1') return t.skip('AIRLOCK_NO_GUESTS=1');
     const images = await prepareDriverGuest(series);
