@@ -5,13 +5,18 @@ import { readCollateral, readTcbInfo } from '../src/tdx/collateral.ts';
 import { readQuote } from '../src/tdx/quote.ts';
 import { joinStatus } from '../src/tdx/tcb.ts';
 import { type TdxInput, verifyTdx } from '../src/tdx/verify.ts';
-import { revoke, signer } from './support/authority.ts';
+import { readCertificate } from '../src/x509/certificate.ts';
+import { must, revoke, signer } from './support/authority.ts';
 import {
   identity,
   keys,
   lists,
+  otherPck,
+  platformCertificate,
   type QuoteOptions,
   quoteBytes,
+  rootCertificate,
+  tcbCertificate,
   tcbInfo,
   tcbInfoJson,
   tcbLevel,
@@ -42,6 +47,40 @@ test('the size fields rule: what stands behind is told, what they promise must b
   assert.match(found(padded, 'tdx.size'), /70 bytes more/);
   const good = quoteBytes({ version: 5 });
   for (let length = 0; length < good.length; length += 7) assert.equal(readQuote(good.subarray(0, length)).ok, false);
+});
+
+test('a quote that only names its platform needs the platform’s chain among the files', () => {
+  const named = (type: number) => {
+    let der: Uint8Array = new Uint8Array();
+    const bytes = quoteBytes({
+      certification: (pck) => {
+        der = pck;
+        return { type, data: type === 4 ? pck : new Uint8Array(type === 1 ? 36 : 404).fill(7) };
+      },
+    });
+    return { bytes, pck: must(readCertificate(der)) };
+  };
+  const around = [tcbCertificate, rootCertificate, platformCertificate()];
+  const stranger = named(1);
+  for (const type of [1, 2, 3]) {
+    const { bytes, pck } = named(type);
+    const without = verifyTdx(tdInput(bytes));
+    assert.ok(failed(without).includes('tdx.qe-signature'));
+    assert.match(found(without, 'tdx.qe-signature'), new RegExp(`type ${type}, which only names the platform`));
+    assert.deepEqual(failed(verifyTdx(tdInput(bytes, { certificates: [...around, pck] }))), []);
+    // Another machine's certificate beside it is passed over, in whatever order.
+    const other = otherPck();
+    for (const certificates of [
+      [other, pck, ...around],
+      [pck, other, ...around],
+    ])
+      assert.deepEqual(failed(verifyTdx(tdInput(bytes, { certificates }))), []);
+    assert.ok(failed(verifyTdx(tdInput(bytes, { certificates: [other, ...around] }))).includes('tdx.qe-signature'));
+  }
+  assert.ok(failed(verifyTdx(tdInput(stranger.bytes, { certificates: around }))).includes('tdx.qe-signature'));
+  assert.deepEqual(failed(verifyTdx(tdInput(named(4).bytes, { certificates: around }))), []);
+  for (const type of [0, 7, 0xffff])
+    assert.match(found(verifyTdx(tdInput(named(type).bytes)), 'tdx.qe-signature'), /which is not known/);
 });
 
 test('no size field can say anything else', () => {

@@ -51,7 +51,9 @@ export interface TdxInput {
 const ECDSA_P256 = { kind: 'ecdsa', hash: 'sha256', form: 'raw' } as const;
 const INTEL_QE = '939a7233f79c4ca9940a0db3957f0607';
 const TDX = 0x81;
+const PCK_LEAF = 4;
 const PEM_CHAIN = 5;
+const PCK_LIMIT = 16;
 
 /** SubjectPublicKeyInfo of a P-256 key up to its point (RFC 5480 §2). */
 const P256_SPKI = fromHex('3059301306072a8648ce3d020106082a8648ce3d030107034200') ?? new Uint8Array();
@@ -61,7 +63,7 @@ export function verifyTdx(input: TdxInput): Appraisal {
   const list = createChecklist(input.allowed);
   const quoteChain = readQuoteChain(quote);
   const pool = [...(quoteChain.ok ? quoteChain.value : []), ...(input.certificates ?? [])];
-  const leaf = pool.find(isPck) ?? null;
+  const leaf = choosePck(crypto, quote, pool);
 
   checkHeader(list, quote);
   checkQuote(list, crypto, quote, leaf, quoteChain);
@@ -116,12 +118,30 @@ function checkHeader(list: Checklist, quote: TdxQuote): void {
   }
 }
 
-/** The chain within the quote: type 5 is PEM, with a zero byte at its end in quotes of some makers. */
+/** Of the files there may be several machines': the one that signed the quoting enclave's report, else the first. */
+function choosePck(crypto: Crypto, quote: TdxQuote, pool: readonly Certificate[]): Certificate | null {
+  const candidates = pool.filter(isPck).slice(0, PCK_LIMIT);
+  const [first = null] = candidates;
+  if (candidates.length <= 1) return first;
+  const { bytes } = quote.enclave;
+  const signed = (one: Certificate) => keyOf(crypto, one)?.verify(ECDSA_P256, bytes, quote.enclaveSignature) === true;
+  return candidates.find(signed) ?? first;
+}
+
+/**
+ * The chain within the quote: type 5 is PEM, with a zero byte at its end in quotes of some makers; type 4 is the leaf alone. Types 1
+ * to 3 name the platform (PPID, CPUSVN, PCESVN, PCEID) to whoever fetches its certificate: it has to be among the files.
+ */
 function readQuoteChain(quote: TdxQuote): Result<Certificate[]> {
-  if (quote.certificationType !== PEM_CHAIN) {
+  const { certificationType: type } = quote;
+  if (type === PCK_LEAF) {
+    const leaf = knownCertificate(quote.certificationData);
+    if (leaf.ok) return { ok: true, value: [leaf.value] };
+  } else if (type !== PEM_CHAIN) {
+    const what = type >= 1 && type <= 3 ? 'which only names the platform' : 'which is not known';
     return {
       ok: false,
-      error: { code: 'tdx-quote-invalid', message: `certification data of type ${quote.certificationType}` },
+      error: { code: 'tdx-quote-invalid', message: `the quote has certification data of type ${type}, ${what}` },
     };
   }
   const blocks = readPem(latin1(quote.certificationData));

@@ -4,6 +4,7 @@ import { nodeCrypto } from '../../src/node-crypto.ts';
 import { type QeIdentity, readCollateral, readQeIdentity, type TcbInfo } from '../../src/tdx/collateral.ts';
 import { readQuote } from '../../src/tdx/quote.ts';
 import type { TdxInput } from '../../src/tdx/verify.ts';
+import { readCertificate } from '../../src/x509/certificate.ts';
 import { type Extra, issue, issueDer, must, revoke, rootOf, type Signer, signer } from './authority.ts';
 import { element, integer, join, octets, oid, sequence } from './der.ts';
 
@@ -67,6 +68,8 @@ export interface QuoteOptions {
   readonly pceSvn?: number;
   readonly fmspc?: string;
   readonly trailing?: Uint8Array;
+  /** Instead of the PEM chain; given the PCK's certificate. */
+  readonly certification?: (pck: Uint8Array) => { readonly type: number; readonly data: Uint8Array };
 }
 
 /** TEE_TCB_SVN 5, 1, 7: module version 1, SVN 5. */
@@ -102,18 +105,34 @@ export function quoteBytes(options: QuoteOptions = {}): Uint8Array {
     extensions: [pckExtension(components, pceSvn, options.fmspc)],
   });
   const chain = new TextEncoder().encode(`${pem(pckDer)}${pem(platformDer)}${pem(rootDer)}\0`);
+  const certification = options.certification?.(pckDer) ?? { type: 5, data: chain };
   const inner = join(
     enclave,
     raw(enclave, pck),
     u16(authentication.length),
     authentication,
-    u16(5),
-    u32(chain.length),
-    chain,
+    u16(certification.type),
+    u32(certification.data.length),
+    certification.data,
   );
   const signature = join(raw(signed, attestation), point, u16(6), u32(inner.length), inner);
   return join(signed, u32(signature.length), signature, options.trailing ?? new Uint8Array());
 }
+
+/** Of another machine: the same maker's, for another key. */
+export const otherPck = () =>
+  must(
+    readCertificate(
+      issueDer({
+        subject: signer('another PCK', 'P-256'),
+        issuer: platform,
+        serial: 23,
+        extensions: [pckExtension(new Array<number>(16).fill(9), 13)],
+      }),
+    ),
+  );
+/** Of the CA that issued the PCK. */
+export const platformCertificate = () => must(readCertificate(platformDer));
 
 type Json = Record<string, unknown>;
 
