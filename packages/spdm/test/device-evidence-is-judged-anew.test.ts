@@ -175,6 +175,21 @@ test('another agreement than the one that was signed is refused', () => {
   assert.equal(codeOf(judge({ ...evidence, vca: [] })), 'device-evidence-invalid');
 });
 
+test('measurements of 1.1 alone cover nothing of what was agreed on, and that is said', () => {
+  for (const [version, said] of [
+    ['1.1', /not what was agreed on/],
+    ['1.2', /^the device was not challenged$/],
+  ] as const) {
+    const evidence = evidenceOf(version);
+    const [, measurements] = evidence.statements;
+    assert.ok(measurements !== undefined);
+    const { checks } = must(judge({ ...evidence, statements: [measurements] }));
+    const check = checks.find(({ id }) => id === 'spdm.challenge');
+    assert.equal(check?.status, 'unchecked');
+    assert.match(check?.found ?? '', said);
+  }
+});
+
 test('nothing signed is nothing proven', () => {
   const evidence = { ...evidenceOf('1.2'), statements: [] };
   for (const given of [nonce, null]) {

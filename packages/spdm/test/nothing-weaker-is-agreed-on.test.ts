@@ -134,3 +134,21 @@ test('a responder selects what both can, in its own order, and nothing else', ()
   });
   assert.equal(codeOf(apart.run(start(apart.connection))), 'peer-error');
 });
+
+test('an extended algorithm that a table selects is none that was offered', () => {
+  const { connection, answer } = makePair({ version: '1.3' });
+  const extended = runAtOnce(start(connection), (bytes) => {
+    const given = answer(bytes);
+    if (given[9] !== 0x63) return given;
+    // Behind the DOE header and 36 bytes: the first table, of which one more algorithm of four bytes is said to be.
+    const message = given.slice(8);
+    const end = message[4] ?? 0;
+    const changed = Buffer.concat([message.subarray(0, 40), new Uint8Array(4), message.subarray(40, end)]);
+    changed[4] = changed.length;
+    changed[37] = 0x21;
+    const header = given.slice(0, 8);
+    header[4] = (8 + changed.length) / 4;
+    return new Uint8Array(Buffer.concat([header, changed]));
+  });
+  assert.equal(codeOf(extended), 'message-malformed');
+});

@@ -103,7 +103,13 @@ export function appraiseDevice(evidence: DeviceEvidence, given: AppraiseDevice):
   if (read.length === 0)
     list.check('spdm.challenge', false, { expected: 'something that the device signed', found: 'nothing' });
   else if (!kinds.has('challenge'))
-    list.unchecked('spdm.challenge', { expected: 'an answer to a challenge', found: 'the device was not challenged' });
+    list.unchecked('spdm.challenge', {
+      expected: 'an answer to a challenge',
+      // Signatures of 1.1 over measurements leave out what was said before: versions, capabilities, algorithms.
+      found: since(negotiated.version, '1.2')
+        ? 'the device was not challenged'
+        : 'the device was not challenged: its signature covers the measurements, not what was agreed on',
+    });
   if (!kinds.has('measurements'))
     list.unchecked('spdm.measurements', { expected: 'signed measurements', found: 'none' });
 

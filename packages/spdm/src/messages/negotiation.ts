@@ -142,7 +142,8 @@ export function decodeAlgorithms(
   const extended = reader.u8('ExtAsymSelCount') + reader.u8('ExtHashSelCount');
   reader.skip(2);
   if (extended > 0) reader.refuse('it selects extended algorithms, none was offered');
-  const { masks, present } = readTables(reader, version);
+  const { masks, present, extended: more } = readTables(reader, version);
+  if (more > 0) reader.refuse('a table selects extended algorithms, none was offered');
   if (length !== reader.position) reader.refuse(`Length ${length}, its fields have ${reader.position} bytes`);
   return reader.end(
     {
@@ -163,9 +164,10 @@ export function decodeAlgorithms(
 function readTables(
   reader: MessageReader,
   version: SpdmVersion,
-): { masks: Record<TableName, number>; present: TableName[] } {
+): { masks: Record<TableName, number>; present: TableName[]; extended: number } {
   const masks = { ...NO_TABLES };
   const present: TableName[] = [];
+  let extended = 0;
   let last = 0;
   for (let index = 0; index < reader.parameter1 && reader.problem === null; index++) {
     const type = reader.u8('AlgType');
@@ -179,8 +181,9 @@ function readTables(
     last = type;
     if (count >> 4 !== 2) reader.refuse(`AlgCount says ${count >> 4} bytes, 2 are defined`);
     masks[name] = reader.u16('AlgSupported');
+    extended += count & 0xf;
     reader.skip(4 * (count & 0xf));
     present.push(name);
   }
-  return { masks, present };
+  return { masks, present, extended };
 }
