@@ -1,6 +1,7 @@
 /** PCI functions of ours in a guest under emulation: plugging one in and out, binding its driver anew, a disk as one. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Result } from '@airlock/core/result.ts';
@@ -8,6 +9,9 @@ import { type DeviceProcess, startDevice } from '@airlock/lab/device-process.ts'
 import { bootDriverGuest, prepareDriverGuest, vhostUserPart } from '@airlock/lab/driver-guest.ts';
 import type { Guest } from '@airlock/lab/guest.ts';
 import type { Part } from '@airlock/lab/qemu.ts';
+import { loadSystemCalls } from '@airlock/transport/system-calls.ts';
+import { connectUnix, receive, send } from '@airlock/transport/unix-socket.ts';
+import { pollWait } from '@airlock/transport/vhost-user/wait.ts';
 import type { Bench, Prepared, Side } from './side-by-side.ts';
 
 const SERIES = '7.2';
@@ -21,10 +25,15 @@ const PORTS: readonly Part[] = [1, 2].map((n) => ({
   device: { driver: 'pcie-root-port', id: `port${n}`, chassis: String(n), slot: String(n), addr: `1${n}.0` },
 }));
 
-async function boot(parts: readonly Part[]): Promise<Guest> {
+async function boot(parts: readonly Part[], backends: readonly string[] = []): Promise<Guest> {
   const images = must(await prepareDriverGuest(SERIES));
-  const guest = must(await bootDriverGuest(images, { parts: [...PORTS, ...parts] }));
-  must(await guest.run('modprobe virtio_rng; modprobe virtio_blk; echo 0 >/proc/sys/kernel/printk; sleep 1'));
+  const guest = must(await bootDriverGuest(images, { parts: [...PORTS, ...parts], backends }));
+  // The drivers are there: what stands in for udev, and starts a shell for each event, would be what is measured.
+  must(
+    await guest.run(
+      'modprobe virtio_rng; modprobe virtio_blk; killall uevent; echo 0 >/proc/sys/kernel/printk; sleep 1',
+    ),
+  );
   return guest;
 }
 
@@ -66,9 +75,111 @@ function hearing(child: ChildProcess): (word: string) => Promise<void> {
     });
 }
 
+function startServer(file: string, socket: string): ChildProcess {
+  return spawn(process.execPath, [join(import.meta.dirname, 'support', file), socket], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+}
+
+/** Gives entropy to QEMU's `rng-egd`, and says when it was asked for. */
+async function serveEntropy(path: string): Promise<{ asked(): Promise<void>; close(): void }> {
+  let told = () => {};
+  const server = createServer((socket) => {
+    socket.on('error', () => {});
+    // A request is two bytes: 2, and how many.
+    socket.on('data', (bytes: Buffer) => {
+      for (let i = 1; i < bytes.length; i += 2) socket.write(Buffer.alloc(bytes[i] ?? 0, 7));
+      told();
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+  return {
+    asked: () =>
+      new Promise((resolve) => {
+        told = resolve;
+      }),
+    close: () => server.close(),
+  };
+}
+
+const CYCLES = 50;
+
+/** A message of vfio-user from its words of 32 bits, behind the header. */
+function message(command: number, body: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(16 + body.length);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(2, command, true);
+  view.setUint32(4, bytes.length, true);
+  bytes.set(body, 16);
+  return bytes;
+}
+
+const MESSAGES = 5000;
+
+const messages: Bench = {
+  name: 'pci-message',
+  title: 'a register of configuration space read over vfio-user, by a client that sleeps until each answer',
+  unit: 'messages',
+  show: 'time',
+  turns: 9,
+  turnLength: 0,
+  async prepare(): Promise<Prepared> {
+    const folder = mkdtempSync(join(tmpdir(), 'airlock-message-'));
+    const calls = must(await loadSystemCalls());
+    const wait = pollWait(calls);
+    const room = new Uint8Array(4096);
+    const children: ChildProcess[] = [];
+    const connect = async (file: string) => {
+      const socket = join(folder, file);
+      const child = startServer(file, socket);
+      children.push(child);
+      await hearing(child)('listening');
+      const fd = must(connectUnix(calls, socket));
+      const ask = (bytes: Uint8Array, answer: number) => {
+        must(send(calls, fd, bytes));
+        for (let have = 0; have < answer; ) {
+          wait([fd], -1, 1000);
+          const { length, closed } = must(receive(calls, fd, room, 0));
+          if (closed) throw new Error(`${file} ended the connection`);
+          have += length;
+        }
+      };
+      // The processor time of its first thread, in nanoseconds.
+      const used = () => Number(readFileSync(`/proc/${child.pid}/schedstat`, 'latin1').split(' ')[0]);
+      return { ask, used };
+    };
+    const text = '{"capabilities":{"max_msg_fds":16,"max_data_xfer_size":1048576}}\0';
+    const served = await connect('plug-server.ts');
+    const echo = await connect('echo-server.ts');
+    served.ask(message(1, Uint8Array.of(0, 0, 0, 0, ...Buffer.from(text))), 20);
+    const read = message(9, new Uint8Array(Uint32Array.of(0, 0, 7, 4).buffer));
+    const side = (name: string, { ask, used }: Awaited<ReturnType<typeof connect>>, answer: number): Side => {
+      let spent = 0;
+      return {
+        name,
+        run() {
+          const before = used();
+          for (let i = 0; i < MESSAGES; i++) ask(read, answer);
+          spent = (used() - before) / 1000 / MESSAGES;
+        },
+        more: () => ({ 'server µs': spent }),
+      };
+    };
+    return {
+      ours: [side('vfio-user server', served, 36)],
+      peers: [side('a process that gives bytes back', echo, 32)],
+      operations: MESSAGES,
+      async close() {
+        for (const child of children) child.kill();
+        rmSync(folder, { recursive: true, force: true });
+      },
+    };
+  },
+};
+
 const plugging: Bench = {
   name: 'pci-plug',
-  title: `an entropy device over vfio-user: plugged by QMP, probed by Linux ${SERIES}, used, unplugged, gone`,
+  title: `an entropy device plugged by QMP, probed by Linux ${SERIES}, used, unplugged, gone`,
   unit: 'cycles',
   show: 'rate',
   turns: 5,
@@ -76,35 +187,52 @@ const plugging: Bench = {
   async prepare(): Promise<Prepared> {
     const folder = mkdtempSync(join(tmpdir(), 'airlock-plug-'));
     const socket = join(folder, 's');
-    const server = spawn(process.execPath, [join(import.meta.dirname, 'support/plug-server.ts'), socket], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
+    const server = startServer('plug-server.ts', socket);
     const hear = hearing(server);
     await hear('listening');
-    const guest = await boot([]);
+    const entropy = await serveEntropy(join(folder, 'egd'));
+    const guest = await boot(
+      [],
+      ['-chardev', `socket,id=egd,path=${join(folder, 'egd')}`, '-object', 'rng-egd,id=random,chardev=egd'],
+    );
     let cycle = 0;
-    const once = async () => {
+    const unplug = async (id: string) => {
+      must(await guest.qmp.execute('device_del', { id }));
+      must(await guest.qmp.event(({ event, data }) => event === 'DEVICE_DELETED' && data['device'] === id, 20));
+    };
+    const ours = async () => {
       const id = `cycle${cycle++}`;
       must(await plug(guest, id, 'port1', socket));
       await hear('used');
-      must(await guest.qmp.execute('device_del', { id }));
-      must(await guest.qmp.event(({ event, data }) => event === 'DEVICE_DELETED' && data['device'] === id, 20));
+      await unplug(id);
       await hear('gone');
     };
-    await once();
-    const side: Side = {
-      name: 'vfio-user, all of the function ours',
-      async run(times) {
-        for (let i = 0; i < 50 * times; i++) await once();
-      },
+    const theirs = async () => {
+      const id = `cycle${cycle++}`;
+      const used = entropy.asked();
+      const own = { driver: 'virtio-rng-pci', 'disable-legacy': 'on', rng: 'random', bus: 'port1' };
+      must(await guest.qmp.execute('device_add', { id, ...own }));
+      await used;
+      await unplug(id);
     };
+    const side = (name: string, once: () => Promise<void>): Side => ({
+      name,
+      async run(times) {
+        for (let i = 0; i < CYCLES * times; i++) await once();
+      },
+    });
+    for (let i = 0; i < 5; i++) {
+      await ours();
+      await theirs();
+    }
     return {
-      ours: [side],
-      peers: [],
-      operations: 50,
+      ours: [side('vfio-user, all of the function ours', ours)],
+      peers: [side('QEMU’s own virtio-rng', theirs)],
+      operations: CYCLES,
       async close() {
         await guest.end();
         server.kill();
+        entropy.close();
         rmSync(folder, { recursive: true, force: true });
       },
     };
@@ -213,4 +341,4 @@ echo $before $(cut -d' ' -f1 /proc/uptime)`,
   },
 };
 
-export const benches: readonly Bench[] = [plugging, binding, disk];
+export const benches: readonly Bench[] = [messages, plugging, binding, disk];

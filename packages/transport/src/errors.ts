@@ -1,6 +1,7 @@
 import type { ErrorCatalogue } from '@airlock/core/result.ts';
 
 export const TRANSPORT_ERRORS = {
+  'netlink-timeout': 'The kernel did not answer a question over netlink in time.',
   'uevent-malformed':
     'A message on the uevent socket does not have the form `ACTION@PATH\\0KEY=VALUE\\0…`; it was dropped.',
   'uevent-too-large': 'A message on the uevent socket is longer than the kernel ever sends; it was dropped.',
