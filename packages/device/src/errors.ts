@@ -13,6 +13,8 @@ export const DEVICE_MODEL_ERRORS = {
     'A capability of a PCI function does not fit where it is to stand, or lacks one that it needs (PCIe 6.0 §7.5, §7.6).',
   'pci-virtual-functions-invalid':
     'More SR-IOV virtual functions than there can be, or a virtual function that is to have some of its own (PCIe 6.0 §9.3).',
+  'sriov-not-placed':
+    'A guest enabled virtual functions whose memory is elsewhere than where the firmware put it and the VMM has it: they do not answer.',
   'serve-event-invalid': 'A device process told something that is no event; the line was dropped.',
   'device-process-died': 'A device process ended by a signal or with an error of its own.',
   'sandbox-failed':

@@ -19,8 +19,11 @@ export type ServeEvent =
       readonly sandbox: readonly SandboxLayer[];
     }
   | { readonly event: 'warning'; readonly text: string }
-  | { readonly event: 'connected' }
-  | { readonly event: 'disconnected'; readonly why: Problem }
+  /** `socket`: of which function, where there are several; the physical one when it is not there. */
+  | { readonly event: 'connected'; readonly socket?: string }
+  | { readonly event: 'disconnected'; readonly why: Problem; readonly socket?: string }
+  /** A guest enabled so many virtual functions; 0: none any more. */
+  | { readonly event: 'virtual-functions'; readonly enabled: number }
   | { readonly event: 'problem'; readonly problem: Problem }
   /** It could not begin, or a defect ended it. */
   | { readonly event: 'failed'; readonly problem: Problem }
@@ -42,6 +45,15 @@ export interface ServeRequest {
   readonly sandbox: boolean;
   /** vfio-user: the VMM emulates MSI-X (see `ConnectionOptions.stealth`). */
   readonly plain: boolean;
+  /** vfio-user: options of virtual functions beside it, each a whole set; none when absent. */
+  readonly virtual?: readonly Readonly<Record<string, string | boolean | readonly string[]>>[];
+  /** They are functions of one slot, and the guest enables them (SR-IOV); otherwise each is a function by itself. */
+  readonly sriov?: boolean;
+}
+
+/** Where the virtual function `index` (from 0) of a served function listens. */
+export function virtualSocket(socket: string, index: number): string {
+  return `${socket}-vf${index}`;
 }
 
 /** The most characters of one line. */
@@ -67,17 +79,28 @@ export function parseServeEvent(line: string): Result<ServeEvent> {
       });
     case 'warning':
       return ok({ event, text: text('text') });
-    case 'connected':
     case 'ended':
       return ok({ event });
+    case 'connected':
+      return ok({ event, ...socketOf(value) });
     case 'disconnected':
-      return ok({ event, why: problemOf(value['why']) });
+      return ok({ event, why: problemOf(value['why']), ...socketOf(value) });
+    case 'virtual-functions': {
+      const { enabled } = value;
+      return Number.isInteger(enabled) && Number(enabled) >= 0
+        ? ok({ event, enabled: Number(enabled) })
+        : wrong('no number of functions');
+    }
     case 'problem':
     case 'failed':
       return ok({ event, problem: problemOf(value['problem']) });
     default:
       return wrong('an unknown event');
   }
+}
+
+function socketOf({ socket }: Record<string, unknown>): { readonly socket?: string } {
+  return typeof socket === 'string' ? { socket } : {};
 }
 
 /** As many as there could ever be. */

@@ -9,9 +9,10 @@ import { createReactor } from '@airlock/transport/event-loop.ts';
 import { READABLE } from '@airlock/transport/reactor.ts';
 import { enterSandbox, type SandboxLayer } from '@airlock/transport/sandbox.ts';
 import { loadSystemCalls, type SystemCalls } from '@airlock/transport/system-calls.ts';
+import type { ServedDevice } from '@airlock/virtio/served-device.ts';
 import type { ServeEvent, ServeRequest } from './serve-event.ts';
 import { TRANSPORTS } from './serve-transport.ts';
-import type { PreparedDevice } from './serve-type.ts';
+import type { DeviceHost, PreparedDevice, ServedType } from './serve-type.ts';
 import { SERVED_TYPES } from './serve-types.ts';
 
 const CONTROL = 3;
@@ -41,39 +42,68 @@ async function serve(request: ServeRequest): Promise<number> {
   if (!calls.ok) return failed(calls.error);
   const reactor = createReactor(calls.value);
   if (!reactor.ok) return failed(reactor.error);
-  const device = prepared.value.open({
+  const host: DeviceHost = {
     calls: calls.value,
     reactor: reactor.value,
     folder: request.folder,
     warn: (text) => tell({ event: 'warning', text }),
-  });
+  };
+  const device = prepared.value.open(host);
   if (!device.ok) return failed(device.error);
+  const virtual = openVirtual(served, request, host);
+  const close = () => {
+    for (const one of [device.value, ...(virtual.ok ? virtual.value : [])]) one.close();
+  };
+  if (!virtual.ok) {
+    close();
+    return failed(virtual.error);
+  }
   const start = TRANSPORTS[request.transport];
   const transport = start?.({
-    ...{ calls: calls.value, reactor: reactor.value, device: device.value },
+    ...{ calls: calls.value, reactor: reactor.value, device: device.value, virtual: virtual.value },
     ...{ request, tell },
   });
   if (transport?.ok !== true) {
-    device.value.close();
+    close();
     return failed(transport?.error ?? { code: 'device-option-invalid', message: `no transport ${request.transport}` });
   }
   const sandbox = request.sandbox ? enter(calls.value, prepared.value) : ok<readonly SandboxLayer[]>([]);
   if (!sandbox.ok) {
     transport.value.close();
-    device.value.close();
+    close();
     return failed(sandbox.error);
   }
   reactor.value.watch(CONTROL, READABLE, () => reactor.value.stop());
   tell({
     ...{ event: 'listening', type: request.type, transport: request.transport },
-    ...{ socket: request.socket, device: prepared.value.describe(), sandbox: sandbox.value },
+    ...{ socket: request.socket, device: describe(prepared.value, virtual.value.length), sandbox: sandbox.value },
   });
   const outcome: Result<void> = reactor.value.run();
   transport.value.close();
-  device.value.close();
+  close();
   if (!outcome.ok) return failed(outcome.error);
   tell({ event: 'ended' });
   return 0;
+}
+
+/** Its virtual functions, each with options of its own. On failure none is left open. */
+function openVirtual(served: ServedType, request: ServeRequest, host: DeviceHost): Result<readonly ServedDevice[]> {
+  const opened: ServedDevice[] = [];
+  for (const values of request.virtual ?? []) {
+    const prepared = served.prepare(values);
+    const device = prepared.ok ? prepared.value.open(host) : prepared;
+    if (!device.ok) {
+      for (const one of opened) one.close();
+      return device;
+    }
+    opened.push(device.value);
+  }
+  return ok(opened);
+}
+
+function describe(prepared: PreparedDevice, virtual: number): string {
+  const beside = virtual === 0 ? '' : ` and ${virtual} virtual ${virtual === 1 ? 'function' : 'functions'}`;
+  return `${prepared.describe()}${beside}`;
 }
 
 /** Codes: `sandbox-failed`, those of `enterSandbox`. */

@@ -8,7 +8,7 @@ import type { Problem } from '@airlock/core/result.ts';
 import { spawnSandboxed } from '@airlock/transport/sandbox-spawn.ts';
 import { loadSystemCalls } from '@airlock/transport/system-calls.ts';
 import { attachVdpa, detachVdpa } from '@airlock/transport/vduse/attach.ts';
-import { EVENT_LIMIT, parseServeEvent, type ServeEvent, type ServeRequest } from './serve-event.ts';
+import { EVENT_LIMIT, parseServeEvent, type ServeEvent, type ServeRequest, virtualSocket } from './serve-event.ts';
 import type { DeviceNeeds } from './serve-type.ts';
 
 export interface ServeOptions {
@@ -34,7 +34,9 @@ export async function serveDevice(options: ServeOptions): Promise<Problem | null
   const bus = request.transport === 'vduse' ? vdpaBus(request.socket) : null;
   let problem: Problem | null = null;
   const sockets = new Map<string, string | null>();
-  const paths = [request.socket, ...(options.needs?.listens ?? [])].map((path) => resolve(request.folder, path));
+  const virtual = (request.virtual ?? []).map((_, i) => virtualSocket(request.socket, i));
+  const listens = [request.socket, ...virtual, ...(options.needs?.listens ?? [])];
+  const paths = listens.map((path) => resolve(request.folder, path));
   const lines = readEvents(child, (event) => {
     if (event.event === 'failed') problem = event.problem;
     if (event.event === 'listening') for (const path of paths) sockets.set(path, identityOf(path));

@@ -9,10 +9,14 @@ import { SERVED_TYPES } from '@airlock/device/serve-types.ts';
 import type { SandboxLayer } from '@airlock/transport/sandbox.ts';
 import { paintFor, safe } from '../agent-view.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
+import { type Chosen, joinNeeds, readVirtualFunctions, type VirtualFunction } from '../virtual-function-options.ts';
 
 const TRANSPORTS = Object.keys(SERVE_TRANSPORTS);
 /** Options of the verb itself; all others belong to a type. */
-const OWN = ['socket', 'as', 'transport', 'once', 'unsealed-memory', 'plain', 'no-sandbox', 'json', 'help'];
+const OWN = [
+  ...['socket', 'as', 'transport', 'once', 'unsealed-memory', 'plain', 'no-sandbox', 'json', 'help'],
+  ...['virtual-function', 'sr-iov'],
+];
 
 /** What all types have in common. */
 const OWN_HELP = `For every type:
@@ -26,6 +30,11 @@ const OWN_HELP = `For every type:
   --unsealed-memory      take memory that the front-end can shrink (libblkio, DPDK): it can then kill this device
   --no-sandbox           stay in this machine's namespaces, with all files and system calls in reach
   --plain                vfio-user: let the VMM emulate MSI-X instead of owning capabilities and interrupts
+  --virtual-function NAME=VALUE,...
+                         vfio-user: one more function of the type, of the same process, with these options instead of
+                         those given above ('' for none); it listens on PATH-vf0, the next on PATH-vf1 (may be repeated)
+  --sr-iov               they are functions 1, 2, ... of the slot whose function 0 is at PATH, and the guest makes them
+                         appear (sriov_numvfs); without it each is a function by itself
   --json                 what happens as one JSON object a line
 
 Front-ends may come and go; SIGTERM or SIGINT ends it, with everything written. Exit codes: 0 ended in order, 2 usage,
@@ -71,6 +80,8 @@ ${OWN_HELP}
     plain: { type: 'boolean' },
     'no-sandbox': { type: 'boolean' },
     json: { type: 'boolean' },
+    'virtual-function': { type: 'string', multiple: true },
+    'sr-iov': { type: 'boolean' },
     ...Object.fromEntries(
       [...types.values()].flatMap(({ options }) =>
         Object.entries(options).map(([name, { type, multiple }]) => [name, multiple ? { type, multiple } : { type }]),
@@ -114,6 +125,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
   const own = optionsOf(name, type, values);
   const prepared = type.prepare(own);
   if (!prepared.ok) throw new UsageError(safe([prepared.error.message, prepared.error.hint ?? []].flat().join('; ')));
+  const virtual = virtualOf(type, transport, values, own);
   const json = values['json'] === true;
   const paint = paintFor(context.terminal);
   const problem = await serveDevice({
@@ -127,8 +139,10 @@ async function run(context: Context, values: Values, positionals: readonly strin
       unsealedMemory: values['unsealed-memory'] === true,
       plain: values['plain'] === true,
       sandbox: values['no-sandbox'] !== true,
+      virtual: virtual.map((one) => one.values),
+      sriov: values['sr-iov'] === true,
     },
-    needs: prepared.value.needs,
+    needs: joinNeeds([prepared.value, ...virtual.map((one) => one.prepared)].map(({ needs }) => needs)),
     signal: context.signal,
     told(event) {
       if (json) context.stdout(`${JSON.stringify(event)}\n`);
@@ -139,6 +153,21 @@ async function run(context: Context, values: Values, positionals: readonly strin
   if (problem === null) return EXIT.fine;
   context.stderr(`airlock device serve: ${problemText(problem)}\n`);
   return EXIT.environment;
+}
+
+/** Functions beside the first. */
+function virtualOf(type: ServedType, transport: string, values: Values, own: Chosen): readonly VirtualFunction[] {
+  const { 'virtual-function': given = [], 'sr-iov': sriov } = values;
+  const texts = Array.isArray(given) ? given.map(String) : [];
+  if (texts.length === 0) {
+    if (sriov === true) throw new UsageError('--sr-iov needs --virtual-function');
+    return [];
+  }
+  if (transport !== 'vfio-user') throw new UsageError('--virtual-function is for --transport vfio-user');
+  if (sriov === true && values['plain'] === true) {
+    throw new UsageError('--sr-iov does not go with --plain: the VMM would show no capability that it does not know');
+  }
+  return readVirtualFunctions(texts, type, own);
 }
 
 /** Where the device is found: a socket's path, or a name on this machine. */
@@ -179,17 +208,25 @@ function eventText(event: ServeEvent): string {
     case 'warning':
       return safe(event.text);
     case 'connected':
-      return 'a front-end connected';
+      return `a front-end connected${whoseText(event.socket, 'to')}`;
     case 'disconnected':
       return IN_ORDER.includes(event.why.code)
-        ? 'the front-end has gone'
-        : `the front-end has gone: ${problemText(event.why)}`;
+        ? `the front-end has gone${whoseText(event.socket, 'from')}`
+        : `the front-end has gone${whoseText(event.socket, 'from')}: ${problemText(event.why)}`;
+    case 'virtual-functions':
+      return event.enabled === 0
+        ? 'the guest has no virtual functions any more'
+        : `the guest has ${event.enabled} virtual ${event.enabled === 1 ? 'function' : 'functions'} now`;
     case 'problem':
     case 'failed':
       return problemText(event.problem);
     case 'ended':
       return 'ended';
   }
+}
+
+function whoseText(socket: string | undefined, how: string): string {
+  return socket === undefined ? '' : ` ${how} ${safe(socket)}`;
 }
 
 /** A line for what holds, and one for each layer that does not. */

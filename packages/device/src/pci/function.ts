@@ -44,9 +44,15 @@ export interface PciFunctionOptions {
   /**
    * An SR-IOV virtual function as its own configuration space shows it (§9.3.4.1): `vendor` and `device` read as all
    * ones, BARs as zero (their addresses are in the physical function's capability), and of the command register only bus
-   * mastering is its own. A virtual function that the VMM presents as a function by itself is an ordinary one.
+   * mastering is its own. A virtual function that the VMM presents as a function by itself is an ordinary one. Asked at
+   * each access where it is asked at all.
    */
-  readonly virtual?: boolean;
+  readonly virtual?: boolean | (() => boolean);
+  /**
+   * Bits of the command register that a virtual function has; bus mastering alone by the standard. A VMM that maps BARs
+   * by each function's own register goes by memory space too, and software writes back what it reads there.
+   */
+  readonly virtualCommand?: number;
 }
 
 /** What the device behind the function is told. */
@@ -65,8 +71,8 @@ export interface FunctionEvents {
   commandChanged?(): void;
 }
 
-const COMMAND_MEMORY = 0x2;
-const COMMAND_BUS_MASTER = 0x4;
+export const COMMAND_MEMORY = 0x2;
+export const COMMAND_BUS_MASTER = 0x4;
 const COMMAND_INTX_DISABLE = 0x400;
 const STATUS_CAPABILITIES = 0x10;
 const STATUS_INTERRUPT = 0x8;
@@ -104,7 +110,7 @@ export class PciFunction implements ServedFunction {
     this.bars = banks;
     // VFIO's regions: six BARs, the ROM, configuration space, VGA.
     this.regionSizes = [...sizes, 0, CONFIG_SIZE, 0];
-    const pin = options.interruptPin === true && options.virtual !== true;
+    const pin = options.interruptPin === true && (options.virtual ?? false) === false;
     this.interrupts = { intx: pin ? 1 : 0, msi: 0, msix: options.msix?.vectors ?? 0 };
     header.onCommand(() => {
       this.showLine();
@@ -226,36 +232,49 @@ interface Header {
 
 function makeHeader(options: PciFunctionOptions, firstCapability: number): Header {
   let told = () => {};
-  const { virtual = false } = options;
-  const command = stored('command', 2, {
-    writable: virtual ? COMMAND_BUS_MASTER : 0x0547,
-    changed: () => told(),
+  const { virtual: asked = false, virtualCommand = COMMAND_BUS_MASTER } = options;
+  const virtual = typeof asked === 'boolean' ? () => asked : asked;
+  /** Reads as `shown` and takes nothing while the function is a virtual one. */
+  const unlessVirtual = (register: Register, shown = 0): Register => ({
+    name: register.name,
+    bytes: register.bytes,
+    read: () => (virtual() ? shown : register.read()),
+    write(value, enabled) {
+      if (!virtual()) register.write(value, enabled);
+    },
+    reset: () => register.reset?.(),
   });
+  const command = stored('command', 2, { writable: 0x0547, changed: () => told() });
+  const ownCommand: Register = {
+    ...command,
+    read: () => (virtual() ? command.value & virtualCommand : command.value),
+    write: (value, enabled) => command.write(value, virtual() ? enabled & virtualCommand : enabled),
+  };
   const status = stored('status', 2, {
     initial: firstCapability === 0 ? 0 : STATUS_CAPABILITIES,
     clears: 0xf900,
   });
   const { classCode, revision = 0, subsystemVendor = options.vendor, subsystem = 0 } = options;
   const registers: Register[] = [
-    constant('vendor', 2, virtual ? 0xffff : options.vendor),
-    constant('device', 2, virtual ? 0xffff : options.device),
-    command,
+    unlessVirtual(constant('vendor', 2, options.vendor), 0xffff),
+    unlessVirtual(constant('device', 2, options.device), 0xffff),
+    ownCommand,
     status,
     constant('revision', 1, revision),
     constant('class', 3, classCode),
-    stored('cache_line_size', 1, { writable: virtual ? 0 : 0xff }),
+    unlessVirtual(stored('cache_line_size', 1, { writable: 0xff })),
     constant('latency_timer', 1, 0),
-    constant('header_type', 1, options.multifunction && !virtual ? 0x80 : 0),
+    unlessVirtual(constant('header_type', 1, options.multifunction ? 0x80 : 0)),
     constant('bist', 1, 0),
-    ...(virtual ? reserved(4 * BARS) : barRegisters(options.bars ?? [])),
+    ...barRegisters(options.bars ?? []).map((register) => unlessVirtual(register)),
     ...reserved(4), // cardbus
     constant('subsystem_vendor', 2, subsystemVendor),
     constant('subsystem', 2, subsystem),
     ...reserved(4), // no expansion ROM
     constant('capabilities', 1, firstCapability),
     ...reserved(7),
-    stored('interrupt_line', 1, { writable: virtual ? 0 : 0xff }),
-    constant('interrupt_pin', 1, options.interruptPin && !virtual ? 1 : 0),
+    unlessVirtual(stored('interrupt_line', 1, { writable: 0xff })),
+    constant('interrupt_pin', 1, options.interruptPin && asked === false ? 1 : 0),
     ...reserved(2),
   ];
   return {
@@ -307,7 +326,7 @@ function checkBars(bars: readonly BarOptions[]): Problem | null {
 
 /** §9.3.4: what virtual functions do not have. */
 function checkVirtual({ virtual, bars = [], capabilities = [] }: PciFunctionOptions): Problem | null {
-  if (virtual !== true) return null;
+  if ((virtual ?? false) === false) return null;
   if (bars.some(({ kind }) => kind === 'io')) {
     return { code: 'pci-bar-invalid', message: 'a virtual function has no I/O space' };
   }

@@ -71,11 +71,14 @@ export class DeviceSide implements DeviceLink, Poller {
   private readonly running: (DeviceQueue | null)[];
   /** Queues that would run if their rings could be reached, with where they stopped; null: at their beginning. */
   private readonly away = new Map<number, DevicePosition | null>();
+  /** Queues that are looked at only when the driver notifies: it may be about to free their rings. */
+  private readonly left = new Set<number>();
 
-  constructor(served: ServedDevice, events: DeviceSideEvents) {
+  /** `more`: bits that this transport offers besides those that each does. */
+  constructor(served: ServedDevice, events: DeviceSideEvents, more: readonly number[] = []) {
     this.served = served;
     this.events = events;
-    this.offered = joinFeatures(served.features, TRANSPORT_OFFERS);
+    this.offered = joinFeatures(joinFeatures(served.features, TRANSPORT_OFFERS), featureSet(more));
     this.queues = served.queueSizes.map((most) => freshQueue(most));
     this.running = served.queueSizes.map(() => null);
   }
@@ -143,11 +146,24 @@ export class DeviceSide implements DeviceLink, Poller {
     this.work(index);
   }
 
+  /**
+   * The driver takes a running queue's interrupt away, or gives it one. Linux takes it right before it frees the ring, and
+   * Linux 6.12's sound driver resets the device only afterwards: meanwhile the ring may be somebody else's memory, and what
+   * stands there is no avail index. So it is served to its end now, and then again only on a notification.
+   */
+  interruptTaken(index: number, taken: boolean): void {
+    if (!taken) this.left.delete(index);
+    else if ((this.running[index] ?? null) !== null) {
+      this.work(index);
+      this.left.add(index);
+    }
+  }
+
   /** Works on every queue once; true when there was something. */
   poll(): boolean {
     let worked = false;
     for (let index = 0; index < this.running.length; index++) {
-      if (this.running[index] !== null && this.serveOnce(index) > 0) worked = true;
+      if (this.running[index] !== null && !this.left.has(index) && this.serveOnce(index) > 0) worked = true;
     }
     return worked;
   }
@@ -156,9 +172,8 @@ export class DeviceSide implements DeviceLink, Poller {
     let work = false;
     for (const [index, queue] of this.running.entries()) {
       // Buffers that the device has no use for yet, as a driver gives them ahead to receive into, are no work.
-      if (queue !== null && queue.violation === null && queue.requestNotifications() && this.serveOnce(index) > 0) {
-        work = true;
-      }
+      if (queue === null || queue.violation !== null || this.left.has(index)) continue;
+      if (queue.requestNotifications() && this.serveOnce(index) > 0) work = true;
     }
     return work;
   }
@@ -263,6 +278,7 @@ export class DeviceSide implements DeviceLink, Poller {
 
   private stopQueue(index: number): void {
     this.away.delete(index);
+    this.left.delete(index);
     if (this.running[index] === null || this.running[index] === undefined) return;
     this.served.stopQueue(index);
     this.running[index] = null;

@@ -3,7 +3,7 @@ import type { Problem, Result } from '@airlock/core/result.ts';
 import { VIRTIO_TYPES, type VirtioTypeName } from '@airlock/core/virtio.ts';
 import type { ServedDevice } from '@airlock/virtio/served-device.ts';
 import { type Capability, pciExpress, powerManagement, vendorCapability } from '../pci/capability.ts';
-import { PciFunction, type PciFunctionOptions } from '../pci/function.ts';
+import { COMMAND_BUS_MASTER, COMMAND_MEMORY, PciFunction, type PciFunctionOptions } from '../pci/function.ts';
 import { Msix } from '../pci/msix.ts';
 import { type Bank, BankMap, constant, type Register, RegisterTable, reserved } from '../pci/register.ts';
 import { deviceConfigBank } from './config-bank.ts';
@@ -35,7 +35,14 @@ const NOTIFY_AT = 0x2000;
 /** Four bytes a queue: notification data fits. */
 const NOTIFY_MULTIPLIER = 4;
 const REGISTERS_BAR = 0;
+const REGISTERS_SIZE = 0x4000;
 const MSIX_BAR = 2;
+const MSIX_SIZE = 0x10000;
+/** The BARs that every function has, in 32-bit memory. */
+export const VIRTIO_BARS = [
+  { index: REGISTERS_BAR, size: REGISTERS_SIZE, kind: 'memory32' },
+  { index: MSIX_BAR, size: MSIX_SIZE, kind: 'memory32' },
+] as const;
 const MSIX_PENDING_AT = 0x8000;
 const DEVICE_CONFIG_ROOM = 0x1000;
 
@@ -73,6 +80,10 @@ export interface VirtioPciOptions {
     Pick<PciFunctionOptions, 'vendor' | 'device' | 'subsystemVendor' | 'subsystem' | 'classCode' | 'revision'>
   >;
   readonly sharedMemory?: readonly SharedWindow[];
+  /** Bits offered besides those of every transport: SR_IOV (§6.2). */
+  readonly offers?: readonly number[];
+  /** See `PciFunctionOptions.virtual`; its command register keeps memory space, by which a VMM maps its BARs. */
+  readonly virtual?: () => boolean;
   /** For the person who runs the server. */
   readonly violated?: (why: Problem) => void;
   /** The power state, the bus master bit or the link changed: there may be work. */
@@ -102,13 +113,17 @@ export function virtioPciFunction(served: ServedDevice, options: VirtioPciOption
     isr |= cause;
     pci?.setLine(true);
   };
-  const side = new DeviceSide(served, {
-    queueInterrupt: (index) => interrupt(vectorOf.queues[index] ?? NO_VECTOR, ISR_QUEUE),
-    configInterrupt: () => interrupt(vectorOf.config, ISR_CONFIG),
-    ...(options.violated ? { violated: options.violated } : {}),
-  });
+  const side = new DeviceSide(
+    served,
+    {
+      queueInterrupt: (index) => interrupt(vectorOf.queues[index] ?? NO_VECTOR, ISR_QUEUE),
+      configInterrupt: () => interrupt(vectorOf.config, ISR_CONFIG),
+      ...(options.violated ? { violated: options.violated } : {}),
+    },
+    options.offers,
+  );
 
-  const registers = new BankMap(0x4000);
+  const registers = new BankMap(REGISTERS_SIZE);
   registers.place(COMMON_AT, new RegisterTable(commonRegisters(side, vectorOf, vectors)));
   registers.place(ISR_AT, isrBank());
   registers.place(DEVICE_AT, deviceConfigBank(side, DEVICE_CONFIG_ROOM));
@@ -143,7 +158,7 @@ export function virtioPciFunction(served: ServedDevice, options: VirtioPciOption
     ...sharedMemory.map(({ id, bank }, i) => sharedMemoryStructure(id, SHARED_BARS[i] ?? 4, bank.size)),
     ...(options.capabilities ?? []),
   ];
-  const msixBank = new BankMap(0x10000);
+  const msixBank = new BankMap(MSIX_SIZE);
   if (msix) {
     msixBank.place(0, msix.table);
     msixBank.place(MSIX_PENDING_AT, msix.pending);
@@ -158,9 +173,10 @@ export function virtioPciFunction(served: ServedDevice, options: VirtioPciOption
       revision: identity.revision ?? REVISION,
       capabilities,
       interruptPin: true,
+      ...(options.virtual ? { virtual: options.virtual, virtualCommand: COMMAND_MEMORY | COMMAND_BUS_MASTER } : {}),
       bars: [
-        { index: REGISTERS_BAR, size: 0x4000, kind: 'memory32', bank: registers },
-        ...(msix ? [{ index: MSIX_BAR, size: 0x10000, kind: 'memory32', bank: msixBank } as const] : []),
+        { index: REGISTERS_BAR, size: REGISTERS_SIZE, kind: 'memory32', bank: registers },
+        ...(msix ? [{ index: MSIX_BAR, size: MSIX_SIZE, kind: 'memory32', bank: msixBank } as const] : []),
         ...sharedMemory.map(
           ({ bank }, i) =>
             ({
@@ -201,6 +217,13 @@ export function virtioPciFunction(served: ServedDevice, options: VirtioPciOption
 
 /** One 64-bit BAR is left, and one stretch of shared memory is what any type of device has. */
 const SHARED_BARS = [4];
+
+/** What a 32-bit BAR says. */
+export function barAddress32(pci: PciFunction, bar: number): number {
+  const bytes = new Uint8Array(4);
+  pci.readRegion(CONFIG_REGION, BARS_AT + 4 * bar, bytes);
+  return (new DataView(bytes.buffer).getUint32(0, true) & ~0xf) >>> 0;
+}
 
 /** What a 64-bit BAR says. */
 function barAddress(pci: PciFunction, bar: number): number {
@@ -320,7 +343,12 @@ function commonRegisters(
       bytes: 2,
       read: () => vectorOf.queues[selected.queue] ?? NO_VECTOR,
       write(value) {
-        if (selected.queue < vectorOf.queues.length) vectorOf.queues[selected.queue] = vector(value);
+        const before = vectorOf.queues[selected.queue];
+        if (before === undefined) return;
+        vectorOf.queues[selected.queue] = vector(value);
+        if (before !== NO_VECTOR || vector(value) !== NO_VECTOR) {
+          side.interruptTaken(selected.queue, vector(value) === NO_VECTOR);
+        }
       },
     },
     queues.enable('queue_enable', 2),
