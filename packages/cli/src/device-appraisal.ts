@@ -10,7 +10,6 @@ import { type Corim, isCorim, readCorim } from '@airlock/evidence/corim/corim.ts
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
 import { recognise } from '@airlock/evidence/recognise.ts';
 import { appraiseReferences, type References, referencesOfCorim } from '@airlock/evidence/references.ts';
-import { reportText } from '@airlock/evidence/text.ts';
 import { readTime, timeText } from '@airlock/evidence/time.ts';
 import type { Certificate } from '@airlock/evidence/x509/certificate.ts';
 import type { RevocationList } from '@airlock/evidence/x509/crl.ts';
@@ -24,6 +23,7 @@ import { corimReferences } from '@airlock/spdm/identity/corim-references.ts';
 import { type PciIdentity, parsePciName } from '@airlock/spdm/identity/pci-name.ts';
 import { type ReferenceSet, readReferences } from '@airlock/spdm/identity/references.ts';
 import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
+import type { InterfaceRecord } from '@airlock/spdm/tdisp/record.ts';
 import { judgeInterface } from './bundle-devices.ts';
 import { type Context, EXIT, UsageError, type Values } from './verb.ts';
 
@@ -42,7 +42,8 @@ export const APPRAISAL_OPTIONS = {
   verbose: { type: 'boolean', short: 'v' },
 } as const;
 
-export const APPRAISAL_HELP = `  --roots FILE        root certificates that you trust (PEM, DER); may stand more than once
+export const APPRAISAL_HELP = `  --roots FILE        root certificates that you trust (PEM, DER), and revocation lists that come with them; may stand
+                      more than once
   --crl FILE          revocation lists of the issuers; may stand more than once
   --require-crl       reject where an issuer's list is missing
   --reference FILE    reference values of measurements (YAML, JSON, CoRIM); may stand more than once
@@ -67,13 +68,15 @@ export type AppraisalInput = Omit<AppraiseDevice, 'nonce' | 'function'> & {
 /** Everything but the evidence. Throws UsageError for what the user got wrong. */
 export async function appraisalInput(context: Context, values: Values): Promise<AppraisalInput> {
   const roots: Certificate[] = [];
+  const lists: RevocationList[] = [];
   for (const path of texts(values, 'roots')) {
     const found = await itemsOf(context, 'roots', path);
     const certificates = found.flatMap((item) => (item.kind === 'certificate' ? [item.certificate] : []));
     if (certificates.length === 0) throw new UsageError(`--roots ${printable(path)}: no certificate in it`);
     roots.push(...certificates);
+    // A maker's file may hold both; the agent is given no other.
+    lists.push(...found.flatMap((item) => (item.kind === 'revocation-list' ? [item.list] : [])));
   }
-  const lists: RevocationList[] = [];
   for (const path of texts(values, 'crl')) {
     const found = await itemsOf(context, 'crl', path);
     const read = found.flatMap((item) => (item.kind === 'revocation-list' ? [item.list] : []));
@@ -124,6 +127,8 @@ export interface DeviceVerdict {
   readonly appraisal: DeviceAppraisal;
   /** Null where nothing was recorded of one. */
   readonly interface: Appraisal | null;
+  /** Whose word that is. */
+  readonly recordedBy: InterfaceRecord['by'] | null;
   readonly report: Report;
 }
 
@@ -155,6 +160,7 @@ export function judge(
   return ok({
     appraisal: { ...appraisal.value, verdict, tier },
     interface: its,
+    recordedBy: record?.by ?? null,
     report: {
       version: 1,
       verdict,
@@ -166,61 +172,6 @@ export function judge(
   });
 }
 
-/** Prints and gives the exit code; `more` is added to the JSON form. */
-export function show(
-  context: Context,
-  values: Values,
-  { appraisal, interface: its, report }: DeviceVerdict,
-  input: AppraiseDevice,
-  more: Readonly<Record<string, unknown>>,
-): number {
-  const { tier, compared, unused, verdict } = appraisal;
-  if (values['json'] === true) {
-    context.stdout(`${JSON.stringify({ ...report, ...more, tier, compared, unused }, null, 2)}\n`);
-  } else {
-    const verbose = values['verbose'] === true;
-    context.stdout(reportText(report, { colour: context.terminal, columns: context.columns, verbose }));
-    context.stdout(`\n${tierText(appraisal, input, its)}\n`);
-    if (compared.length > 0) context.stdout(`${comparedText(appraisal, input, context.columns)}\n`);
-  }
-  return verdict === 'accepted' ? EXIT.fine : EXIT.findings;
-}
-
-function tierText({ tier, verdict }: DeviceAppraisal, { roots, nonce }: AppraiseDevice, its: Appraisal | null): string {
-  if (tier === 'attested' && its !== null)
-    return 'identity: attested: a root that you trust vouches for it, and it answered just this request.\n          Not bound, whatever the state of its interface: who asked made the session, and that may be\n          relayed. Only the platform’s TSM locks an interface for a VM: airlock verify MACHINE --tier bound.';
-  if (tier === 'attested')
-    return 'identity: attested: a root that you trust vouches for it, and it answered just this request.\n          Not bound: what answered may be elsewhere, so this opens no private memory.';
-  const why =
-    roots.length === 0
-      ? 'no root was given (--roots), so nobody vouches for it'
-      : verdict === 'accepted' && nonce === null
-        ? 'nobody knows when this was said: give the nonce (--nonce)'
-        : its?.verdict === 'rejected'
-          ? 'its interface was rejected'
-          : 'it was rejected';
-  return `identity: claimed: ${why}.`;
-}
-
-/** A line for each measurement; what it was compared with, where there was something. */
-function comparedText({ compared, unused }: DeviceAppraisal, { references }: AppraiseDevice, columns: number): string {
-  const count = (status: string) => compared.filter((one) => one.status === status).length;
-  const known = references.length > 0;
-  const rest = unused.length === 0 ? 'all were used' : `not used: ${unused.map(printable).join(', ')}`;
-  const head = known
-    ? `${count('matched')} matched, ${count('different')} different, ${count('unlisted')} without a reference value; of the reference values ${rest}`
-    : `${compared.length}, compared with nothing (--reference)`;
-  const width = Math.max(...compared.map(({ type }) => type.length));
-  const lines = compared.map(({ index, type, status, matched, value }) => {
-    const said = !known
-      ? ''
-      : `${(matched.length === 0 ? status : `matched: ${matched.map(printable).join(', ')}`).padEnd(24)} `;
-    const line = `  ${String(index).padStart(3)}  ${type.padEnd(width)}  ${said}`;
-    return `${line}${value.slice(0, Math.max(16, Math.min(columns, 120) - line.length))}`;
-  });
-  return [`measurements: ${head}`, ...lines].join('\n');
-}
-
 /** One problem on stderr. `environment` ones have an exit code of their own. */
 export function complain(context: Context, verb: string, result: Result<never>): number {
   if (result.ok) return EXIT.fine;
@@ -230,7 +181,7 @@ export function complain(context: Context, verb: string, result: Result<never>):
 
 /** Nobody could be asked; everything else is what the device did. */
 function isEnvironment(code: string): boolean {
-  return /^(tdisp-in-use|link-refused|link-timeout|doe-absent|doe-unsupported|doe-busy|doe-gone|config-|file-|write-|sysfs-|bus-|inventory-)/.test(
+  return /^(tdisp-in-use|tsm-absent|tsm-held|netlink-timeout|system-call|link-refused|link-timeout|doe-absent|doe-unsupported|doe-busy|doe-gone|config-|file-|write-|sysfs-|bus-|inventory-)/.test(
     code,
   );
 }

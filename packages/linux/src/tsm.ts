@@ -19,7 +19,7 @@ export function isTsmName(text: string): boolean {
 }
 
 /** Name or null for the empty line; `undefined` for anything else. */
-function parseTsmName(text: string): string | null | undefined {
+export function parseTsmName(text: string): string | null | undefined {
   const line = parseLine(text, 16);
   if (line === undefined) return undefined;
   return line === '' ? null : isTsmName(line) ? line : undefined;

@@ -9,6 +9,7 @@ import { findDevice } from '@airlock/linux/find-device.ts';
 import { readFunctionFacts } from '@airlock/linux/function-layout.ts';
 import { readInventory } from '@airlock/linux/inventory.ts';
 import { nodeFiles } from '@airlock/linux/node-files.ts';
+import { isTsmName } from '@airlock/linux/tsm.ts';
 import { type DeviceEvidence, encodeEvidence } from '@airlock/spdm/attest/evidence.ts';
 import { gatherEvidence } from '@airlock/spdm/attest/gather.ts';
 import { type AskInterface, gatherInterface, type InterfaceStep } from '@airlock/spdm/attest/gather-interface.ts';
@@ -21,7 +22,9 @@ import type { Binding } from '@airlock/spdm/secured/binding.ts';
 import { openSocketLink } from '@airlock/spdm/tcp/node-link.ts';
 import { SOCKET_FORMS, type SocketForm } from '@airlock/spdm/tcp/socket-form.ts';
 import { parseFunctionId } from '@airlock/spdm/tdisp/interface.ts';
-import { APPRAISAL_HELP, APPRAISAL_OPTIONS, appraisalInput, complain, judge, show } from '../device-appraisal.ts';
+import { attestByTsm, type TsmAnswer } from '../attest-by-tsm.ts';
+import { APPRAISAL_HELP, APPRAISAL_OPTIONS, appraisalInput, complain, judge } from '../device-appraisal.ts';
+import { show } from '../device-verdict-view.ts';
 import { openFunctionLink } from '../function-link.ts';
 import { type Context, UsageError, type Values, type Verb } from '../verb.ts';
 
@@ -46,6 +49,9 @@ is a responder on a socket.
   --lock              lock the interface, compare its report with the function, and unlock it again: changes the device's
                       state, and needs a function without a driver
   --start             as --lock, and start the interface in between (TDISP RUN); it is stopped and unlocked all the same
+  --tsm NAME          ask the kernel's TSM (tsm0, see airlock list) in place of the mailbox, about a function that it holds
+                      for this VM; with --lock it locks and unlocks the function, with --start it locks it and, when
+                      everything is accepted, lets it run. Needs interfaces that no released kernel has yet
   --facts DIR         for a socket: a folder with the config and resource files of the function, to compare the report with
 
 ${APPRAISAL_HELP}
@@ -67,6 +73,7 @@ Exit codes: 0 accepted, 1 rejected, or the device did not keep to SPDM, 2 usage,
     lock: { type: 'boolean' },
     start: { type: 'boolean' },
     facts: { type: 'string' },
+    tsm: { type: 'string' },
     root: { type: 'string' },
   },
   run,
@@ -101,6 +108,12 @@ async function run(context: Context, values: Values, positionals: readonly strin
   const wish = wishOf(values);
   const input = await appraisalInput(context, values);
   const nonce = input.nonce ?? new Uint8Array(randomBytes(32));
+  const tsm = tsmOf(values, word);
+  if (tsm !== null) {
+    const step = stepOf(values);
+    const answer = await attestByTsm({ word, tsm, step, slot: slot ?? 0, input: { ...input, nonce } });
+    return answer.ok ? tell(context, values, answer.value, { tsm }) : complain(context, 'device attest', answer);
+  }
   const reached = word.includes('://')
     ? await reachSocket(context, word, values)
     : await reachFunction(context, word, values);
@@ -146,18 +159,32 @@ async function run(context: Context, values: Values, positionals: readonly strin
   const judged = { ...input, nonce, function: reached.value.function ?? input.function };
   const verdict = judge(evidence, name, judged, reached.value.address);
   if (!verdict.ok) return complain(context, 'device attest', verdict);
+  return tell(
+    context,
+    values,
+    { device: { id: name }, evidence, judged, verdict: verdict.value },
+    { messages, milliseconds },
+  );
+}
+
+/** Saves and shows; `more` is how it was asked. */
+async function tell(
+  context: Context,
+  values: Values,
+  answer: Omit<TsmAnswer, 'device'> & { readonly device: Pick<TsmAnswer['device'], 'id'> },
+  more: { readonly tsm?: string; readonly messages?: number; readonly milliseconds?: number },
+): Promise<number> {
+  const { device, evidence, judged, verdict } = answer;
   const saved = await save(context, values, evidence);
   if (!saved.ok) return complain(context, 'device attest', saved);
-  const code = show(context, values, verdict.value, judged, {
-    device: name,
-    nonce: Buffer.from(nonce).toString('hex'),
-    messages,
-    milliseconds,
-  });
-  if (values['json'] !== true)
-    context.stdout(
-      `asked in ${messages} messages and ${milliseconds} ms${saved.value === null ? '' : `; evidence in ${printable(saved.value)}`}\n`,
-    );
+  const nonce = Buffer.from(judged.nonce ?? []).toString('hex');
+  const code = show(context, values, verdict, judged, { device: device.id, nonce, ...more });
+  if (values['json'] === true) return code;
+  const how =
+    more.tsm === undefined
+      ? `in ${more.messages} messages and ${more.milliseconds} ms`
+      : `through the kernel’s ${more.tsm}`;
+  context.stdout(`asked ${how}${saved.value === null ? '' : `; evidence in ${printable(saved.value)}`}\n`);
   return code;
 }
 
@@ -170,8 +197,9 @@ function slotOf(values: Values): number | undefined {
 
 function wishOf(values: Values): InterfaceWish | null {
   const text = values['interface'];
-  const step = values['start'] === true ? 'start' : values['lock'] === true ? 'lock' : 'look';
+  const step = stepOf(values);
   if (typeof text !== 'string') {
+    if (values['tsm'] !== undefined) return null;
     if (step !== 'look') throw new UsageError(`--${step}: which interface? --interface own, or its FUNCTION_ID`);
     if (values['facts'] !== undefined)
       throw new UsageError('--facts: is what the report of --interface is compared with');
@@ -181,6 +209,22 @@ function wishOf(values: Values): InterfaceWish | null {
   if (id === undefined)
     throw new UsageError(`--interface ${printable(text)}: own, an address (0000:3d:02.1) or a FUNCTION_ID (0xbeef)`);
   return { id, step };
+}
+
+function tsmOf(values: Values, word: string): string | null {
+  const name = values['tsm'];
+  if (typeof name !== 'string') return null;
+  if (!isTsmName(name)) throw new UsageError(`--tsm ${printable(name)}: the name of a TSM, as tsm0`);
+  if (word.includes('://')) throw new UsageError('--tsm: is for PCI functions');
+  const other = ['interface', 'facts', 'transport', 'raw'].find((one) => values[one] !== undefined);
+  if (other !== undefined) throw new UsageError(`--${other}: a TSM is asked without it`);
+  if (values['root'] !== undefined)
+    throw new UsageError('--tsm: asks the kernel that runs; --root is a copy of a machine');
+  return name;
+}
+
+function stepOf(values: Values): InterfaceStep {
+  return values['start'] === true ? 'start' : values['lock'] === true ? 'lock' : 'look';
 }
 
 function idOf({ id }: InterfaceWish, { address }: Reached): number {

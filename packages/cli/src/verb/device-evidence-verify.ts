@@ -7,8 +7,8 @@ import {
   complain,
   judge,
   readUserFile,
-  show,
 } from '../device-appraisal.ts';
+import { show } from '../device-verdict-view.ts';
 import { type Context, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {

@@ -1,0 +1,78 @@
+/** `airlock device attest --tsm`: the running kernel, its TSM and one of its functions. */
+import type { Device } from '@airlock/core/device.ts';
+import { fail, formatProblem, ok, type Result } from '@airlock/core/result.ts';
+import type { Files } from '@airlock/linux/files.ts';
+import { findDevice } from '@airlock/linux/find-device.ts';
+import { pciIdentity } from '@airlock/linux/function-layout.ts';
+import { readInventory } from '@airlock/linux/inventory.ts';
+import { nodeFiles } from '@airlock/linux/node-files.ts';
+import type { AppraiseDevice } from '@airlock/spdm/attest/appraise.ts';
+import type { DeviceEvidence } from '@airlock/spdm/attest/evidence.ts';
+import type { InterfaceStep } from '@airlock/spdm/attest/gather-interface.ts';
+import { openGenericNetlink } from '@airlock/transport/generic-netlink.ts';
+import { loadSystemCalls } from '@airlock/transport/system-calls.ts';
+import { askTsm } from './ask-tsm.ts';
+import { type DeviceVerdict, judge } from './device-appraisal.ts';
+import { tsmsText } from './proof-view.ts';
+import { UsageError } from './verb.ts';
+
+export interface TsmQuestion {
+  /** What the user calls the device. */
+  readonly word: string;
+  readonly tsm: string;
+  readonly step: InterfaceStep;
+  readonly slot: number;
+  readonly input: AppraiseDevice & { readonly nonce: Uint8Array };
+}
+
+export interface TsmAnswer {
+  readonly device: Device;
+  readonly evidence: DeviceEvidence;
+  /** With the function that was asked about. */
+  readonly judged: AppraiseDevice;
+  readonly verdict: DeviceVerdict;
+}
+
+/** Codes: those of `askTsm`, of reading the inventory, `system-call-*`. Throws UsageError for an unknown device. */
+export async function attestByTsm({ word, tsm, step, slot, input }: TsmQuestion): Promise<Result<TsmAnswer>> {
+  const inventory = await readInventory(nodeFiles({ writes: 'nothing' }));
+  if (!inventory.ok) return inventory;
+  const found = findDevice(inventory.value.devices, word);
+  if (!found.ok) throw new UsageError(formatProblem(found.error));
+  const device = found.value;
+  const tsms = inventory.value.tsms ?? [];
+  if (!tsms.some(({ name }) => name === tsm)) return fail('tsm-absent', `there is no ${tsm}`, { hint: tsmsText(tsms) });
+  const driver = device.nodes.find((node) => node.driver !== null)?.driver;
+  if (step !== 'look' && driver !== undefined)
+    return fail('tdisp-in-use', `${device.id} has a driver, and the kernel locks none that is in use`);
+  const calls = await loadSystemCalls();
+  const netlink = calls.ok ? openGenericNetlink(calls.value) : calls;
+  if (!netlink.ok) return netlink;
+  const config = await nodeFiles({ writes: 'nothing' }).readAt(`${device.path}/config`, 0, 4096);
+  const judged: AppraiseDevice = { ...input, function: config.ok ? (pciIdentity(config.value) ?? null) : null };
+  const judgeIt = (evidence: DeviceEvidence) => judge(evidence, device.id, judged, device.location);
+  const evidence = await askTsm({
+    ...{ files: tsmFiles(device.path), netlink: netlink.value, device, slot, tsm, step, nonce: input.nonce },
+    judge: (said) => {
+      const verdict = judgeIt(said);
+      return verdict.ok && verdict.value.appraisal.tier === 'attested';
+    },
+  });
+  netlink.value.close();
+  if (!evidence.ok) return evidence;
+  const verdict = judgeIt(evidence.value);
+  return verdict.ok ? ok({ device, evidence: evidence.value, judged, verdict: verdict.value }) : verdict;
+}
+
+/** Nothing is written but what asks the TSM about this one function. */
+function tsmFiles(folder: string): Files {
+  const files = nodeFiles({ writes: 'everything' });
+  const allowed = ['lock', 'unlock', 'accept'].map((name) => `${folder}/tsm/${name}`);
+  const forbidden = async (path: string) => fail('write-forbidden', `${path}: not written`);
+  return {
+    ...files,
+    write: (path, data, offset) => (allowed.includes(path) ? files.write(path, data, offset) : forbidden(path)),
+    save: forbidden,
+    append: forbidden,
+  };
+}
