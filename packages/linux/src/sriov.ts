@@ -2,16 +2,22 @@
  * SR-IOV: which virtual function is which, from both ends of the links that the kernel makes (`physfn` of the virtual one,
  * `virtfnN` of the physical one). What only one end says is a fault, and no fact: a function is nobody's because it says so.
  */
+import type { Device } from '@airlock/core/device.ts';
 import { isPciAddress, known, parseDecimal, parseFlag } from './attribute.ts';
 import type { DeviceReader } from './device-reader.ts';
 import { mapBounded } from './map-bounded.ts';
-import type { Draft } from './pci.ts';
 
 /** More than one physical function of any machine has; its capability could count to 65535. */
 const VIRTUAL_LIMIT = 4096;
 
 /** How many physical functions are asked at a time. */
 const WIDTH = 8;
+
+/** What of a device while it is put together is known and made here. */
+interface Draft {
+  readonly id: string;
+  sriov?: Device['sriov'];
+}
 
 /** What the function says of itself. */
 export async function readSriov(reader: DeviceReader, draft: Draft): Promise<void> {
