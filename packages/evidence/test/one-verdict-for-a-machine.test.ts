@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
+import type { CheckId } from '../src/catalogue.ts';
 import type { Appraisal } from '../src/check.ts';
 import { appraiseMachine, type DeviceFindings, type MachineOptions, reportOfMachine } from '../src/machine/appraise.ts';
 import { type BoundDevice, bindingDigests, bindingStatement, deviceNonce } from '../src/machine/binding.ts';
 import { type BundleDevice, isBundle, type MachineBundle, readBundle, writeBundle } from '../src/machine/bundle.ts';
+import { joinMachine } from '../src/machine/join.ts';
 import { nodeCrypto } from '../src/node-crypto.ts';
 import { recognise } from '../src/recognise.ts';
 import { must } from './support/authority.ts';
@@ -146,6 +148,50 @@ test('who locked it must be the TSM, in a VM that is known to run what says so',
   assert.deepEqual(judge(bundle, { judgeDevice: () => ({ ...said, interfaceAppraisal: bare }) }).failed, [
     'machine.interface',
   ]);
+});
+
+test('firmware that was compared does not say which kernel it is that says so', () => {
+  const [device] = bundleOf([shown('a', gpu, { interface: INTERFACE })]).devices;
+  assert.ok(device !== undefined);
+  const appraised = (kind: string, ids: readonly (readonly [CheckId, string])[]): Appraisal => ({
+    ...{ kind, title: kind, verdict: 'accepted', claims: {} },
+    checks: ids.map(([id, found]) => ({ id, status: 'passed', expected: '', found })),
+  });
+  const good = appraised('nvidia-gpu', [['nvidia.signature', 'good']]);
+  const tierOf = (vm: Appraisal, vouching: readonly Appraisal[] = []) => {
+    const digests = bindingDigests(crypto, NONCE, [device]);
+    const form = vm.kind === 'tpm-2.0' ? ('qualifying-data' as const) : ('report-data' as const);
+    const stated = form === 'report-data' ? digests.reportData : digests.qualifyingData;
+    const { devices } = joinMachine({
+      ...{ crypto, nonce: NONCE, vms: [{ appraisal: vm, stated, form }], vouching },
+      devices: [
+        {
+          ...device,
+          appraisal: good,
+          identity: 'ab',
+          nonce: deviceNonce(crypto, NONCE),
+          interfaceAppraisal: fits,
+          lockedBy: 'tsm',
+        },
+      ],
+    });
+    return devices[0]?.tier;
+  };
+  const compared = (fields: string) => ['reference.value', fields] as const;
+  assert.equal(tierOf(appraised('amd-sev-snp', [['launch.measurement', 'the same']])), 'bound');
+  // MRTD is a TD's firmware, which loads any kernel: that one is in RTMR 1 and 2.
+  assert.equal(tierOf(appraised('intel-tdx', [['launch.measurement', 'the same']])), 'attested');
+  assert.equal(tierOf(appraised('intel-tdx', [compared('mrtd')])), 'attested');
+  assert.equal(tierOf(appraised('intel-tdx', [compared('mrtd, rtmr1')])), 'attested');
+  assert.equal(tierOf(appraised('intel-tdx', [compared('mrtd, rtmr0, rtmr1, rtmr2')])), 'bound');
+  assert.equal(tierOf(appraised('intel-tdx', [['launch.measurement', 'the same'], compared('rtmr1, rtmr2')])), 'bound');
+  const voucher = [appraised('amd-sev-snp', [['launch.measurement', 'the same']])];
+  assert.equal(tierOf(appraised('tpm-2.0', [compared('pcr0')]), voucher), 'attested');
+  assert.equal(tierOf(appraised('tpm-2.0', [compared('pcr4, pcr7')]), voucher), 'attested');
+  assert.equal(tierOf(appraised('tpm-2.0', [compared('pcr0, pcr4, pcr9')]), voucher), 'bound');
+  // A TD that only vouches for its TPM: there the TPM says which kernel it is.
+  const td = [appraised('intel-tdx', [['launch.measurement', 'the same']])];
+  assert.equal(tierOf(appraised('tpm-2.0', [compared('pcr4, pcr11')]), td), 'bound');
 });
 
 test('a TPM’s word about an interface is that of no confidential VM', () => {

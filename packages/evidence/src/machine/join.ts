@@ -100,14 +100,31 @@ const CONFIDENTIAL: readonly string[] = ['amd-sev-snp', 'intel-tdx', 'arm-cca', 
 
 /**
  * Does the verifier know which software says what the statement says? What a kernel writes about its devices is worth as
- * much as the kernel: a confidential VM whose launch was compared; or one that vouches for the TPM whose PCRs were
- * compared, besides its own launch.
+ * much as the kernel: a confidential VM whose launch was compared, down to the kernel; or one that vouches for the TPM
+ * whose PCRs of the kernel were compared, besides its own launch.
  */
 function knownSoftware(vms: readonly JoinVm[], vouching: readonly Appraisal[]): boolean {
-  if (vms.some(({ appraisal }) => CONFIDENTIAL.includes(appraisal.kind) && launchCompared(appraisal))) return true;
+  const known = (one: Appraisal) => CONFIDENTIAL.includes(one.kind) && launchCompared(one) && kernelCompared(one);
+  if (vms.some(({ appraisal }) => known(appraisal))) return true;
   const vouchers = vouching.filter(({ kind }) => CONFIDENTIAL.includes(kind));
   const good = vouchers.length > 0 && vouchers.every((one) => one.verdict === 'accepted' && launchCompared(one));
-  return good && vms.some(({ appraisal }) => appraisal.kind === 'tpm-2.0' && passed(appraisal, 'reference.value'));
+  return good && vms.some(({ appraisal }) => appraisal.kind === 'tpm-2.0' && kernelCompared(appraisal));
+}
+
+/**
+ * Where the kernel is measured when the launch digest is that of the firmware alone, which loads any kernel that the host
+ * puts on its disk: a TD's RTMRs, a TPM's PCR 4 and what holds command line and initramfs. The values that a set of
+ * reference values compared are told in its check.
+ */
+const KERNEL: Readonly<Partial<Record<string, readonly RegExp[]>>> = {
+  'intel-tdx': [/\brtmr1\b/, /\brtmr2\b/],
+  'tpm-2.0': [/\bpcr4\b/, /\bpcr(?:8|9|11|12)\b/],
+};
+
+function kernelCompared({ kind, checks }: Appraisal): boolean {
+  const wanted = KERNEL[kind] ?? [];
+  const compared = checks.filter(({ id, status }) => id === 'reference.value' && status === 'passed');
+  return wanted.every((value) => compared.some(({ found }) => value.test(found)));
 }
 
 function launchCompared(appraisal: Appraisal): boolean {
@@ -238,7 +255,7 @@ function isBound(list: List, device: JoinDevice, launch: boolean, because: strin
         : 'a session that somebody in the VM made',
   });
   if (!byTsm) because.push('the platform’s TSM did not lock it: another device may do its DMA');
-  const runs = { subject: name, expected: 'a confidential VM whose launch was compared' };
+  const runs = { subject: name, expected: 'a confidential VM whose launch was compared, down to its kernel' };
   // What keeps it from being bound need not keep it from being attested.
   if (launch) list.check('machine.launch', true, { ...runs, found: 'compared' });
   else list.unchecked('machine.launch', { ...runs, found: 'nobody compared what runs in the VM that says so' });
