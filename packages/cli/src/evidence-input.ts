@@ -1,6 +1,7 @@
 /** Files that verbs about evidence are given: their bytes, folders of collateral. */
 import { lstat, open, readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { fail, formatProblem, ok, type Result } from '@airlock/core/result.ts';
 import {
   type CollateralEntry,
@@ -26,7 +27,7 @@ export function texts(values: Values, name: string): string[] {
   return Array.isArray(value) ? value.filter((one) => typeof one === 'string') : [];
 }
 
-/** The bytes, or why there are none. A pipe may be read, a device that never ends only up to the limit. */
+/** The bytes, unpacked where they are gzip's, or why there are none. A pipe may be read, a device that never ends only up to the limit. */
 export async function readBytes(context: Context, path: string): Promise<Uint8Array | string> {
   if (path === '-') {
     return (await context.readStdinBytes?.()) ?? new TextEncoder().encode(await context.readStdin());
@@ -44,13 +45,29 @@ export async function readBytes(context: Context, path: string): Promise<Uint8Ar
         length += bytesRead;
         if (length > FILE_LIMIT) break;
       }
-      return Buffer.concat(chunks);
+      return unpacked(Buffer.concat(chunks));
     } finally {
       await handle.close();
     }
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
     return code === 'ENOENT' ? 'no such file' : code === 'EACCES' ? 'permission denied' : code;
+  }
+}
+
+/** No key is that long, so that none is taken for it. */
+const GZIP_LEAST = 64;
+
+/** What `gzip` made smaller is made whole again, once and up to the limit; or why it cannot be. */
+function unpacked(bytes: Uint8Array): Uint8Array | string {
+  if (bytes.length <= GZIP_LEAST || bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
+  try {
+    return gunzipSync(bytes, { maxOutputLength: FILE_LIMIT });
+  } catch (error) {
+    const large =
+      error instanceof RangeError ||
+      (error instanceof Error && 'code' in error && error.code === 'ERR_BUFFER_TOO_LARGE');
+    return large ? `gzip: more than ${FILE_LIMIT} bytes` : 'gzip: broken or cut off';
   }
 }
 

@@ -3,7 +3,7 @@
  * text and every list of bytes is looked at. Names of files say nothing.
  */
 import type { Problem } from '@airlock/core/result.ts';
-import { asciiBytes, concat, fromBase64, fromHex, latin1, u16le, u32le } from './bytes.ts';
+import { asciiBytes, concat, fromBase64, fromHex, u16le, u32le } from './bytes.ts';
 import { isCcaToken, pointSpki, readCcaToken } from './cca/token.ts';
 import { isCborCmw, readCborCmw } from './cmw.ts';
 import type { Found, Item } from './item.ts';
@@ -16,6 +16,7 @@ import { readCertificateTable } from './snp/certificate-table.ts';
 import { REPORT_SIZE, readSnpReport } from './snp/report.ts';
 import { readCollateral, readQeIdentity, readTcbInfo } from './tdx/collateral.ts';
 import { readQuote } from './tdx/quote.ts';
+import { bytesOfText, jsonLines, numberedBytes, textOf } from './text-forms.ts';
 import { isEventLog, readEventLog } from './tpm/event-log.ts';
 import { isHclReport, readHclReport } from './tpm/hcl.ts';
 import { isPcrFile, readPcrFile } from './tpm/pcr-file.ts';
@@ -36,6 +37,7 @@ const MEMBER_LIMIT = 4096;
 const DER_LIMIT = 32;
 /** Shorter texts are no evidence. */
 const SHORTEST = 64;
+const LINE_LIMIT = 256;
 const PEM_LABELS: readonly string[] = ['CERTIFICATE', 'TRUSTED CERTIFICATE', 'X509 CRL', 'PUBLIC KEY'];
 const TEE_TDX = 0x81;
 /** A TDX quote’s header. */
@@ -107,13 +109,8 @@ function look(search: Search, bytes: Uint8Array, source: string, depth: number):
     return false;
   }
   if (lookBinary(search, bytes, source, depth)) return true;
-  if (!isText(bytes)) return false;
-  return lookText(search, latin1(bytes).trim(), source, depth);
-}
-
-function isText(bytes: Uint8Array): boolean {
-  // UTF-8 may stand in JSON; what matters of it is ASCII.
-  return !bytes.subarray(0, 4096).some((byte) => byte < 0x09 || (byte > 0x0d && byte < 0x20));
+  const text = textOf(bytes);
+  return text !== null && lookText(search, text.trim(), source, depth);
 }
 
 function lookText(search: Search, text: string, source: string, depth: number): boolean {
@@ -124,21 +121,35 @@ function lookText(search: Search, text: string, source: string, depth: number): 
     else search.problems.push(rim.error);
     return true;
   }
-  if (text.includes('-----BEGIN ')) return lookPem(search, text, source);
-  const bare = text.replace(/[\r\n\t ]+/g, '');
-  if (bare.length < SHORTEST) return false;
-  const bytes = fromHex(bare) ?? fromBase64(bare);
+  if (text.includes('-----BEGIN ')) return lookPem(search, text, source, depth);
+  if (text.length < SHORTEST) return false;
+  // A document that is one text.
+  const quoted = text.startsWith('"') ? readJson(text) : null;
+  if (quoted?.ok === true && typeof quoted.value.value === 'string')
+    return deeper(search, depth, () => lookText(search, String(quoted.value.value).trim(), source, depth + 1));
+  const bytes = bytesOfText(text);
   return bytes !== undefined && look(search, bytes, source, depth + 1);
 }
 
-function lookPem(search: Search, text: string, source: string): boolean {
+function deeper(search: Search, depth: number, work: () => boolean): boolean {
+  if (depth < DEPTH_LIMIT) return work();
+  search.crowded = true;
+  return false;
+}
+
+function lookPem(search: Search, text: string, source: string, depth: number): boolean {
   const blocks = readPem(text);
   if (!blocks.ok) {
+    // A dump shows what looks like PEM in its margin.
+    const bytes = bytesOfText(text);
+    if (bytes !== undefined) return look(search, bytes, source, depth + 1);
     search.problems.push(blocks.error);
     return true;
   }
   for (const { label, bytes } of blocks.value) {
     if (PEM_LABELS.includes(label)) lookDer(search, bytes, source);
+    // Some tools give evidence a label of their own.
+    else if (!/\bKEY\b|PARAMETERS|REQUEST/.test(label)) look(search, bytes, source, depth + 1);
   }
   return true;
 }
@@ -271,6 +282,13 @@ function splitDer(bytes: Uint8Array): Uint8Array[] {
 function lookJson(search: Search, text: string, source: string, depth: number): boolean {
   const json = readJson(text);
   if (!json.ok) {
+    const lines = jsonLines(text);
+    if (lines !== null && lines.length <= LINE_LIMIT)
+      return deeper(search, depth, () =>
+        lines.map((line, i) => lookText(search, line.trim(), `${source}: line ${i + 1}`, depth + 1)).includes(true),
+      );
+    const bytes = bytesOfText(text);
+    if (bytes !== undefined) return look(search, bytes, source, depth + 1);
     search.problems.push(json.error);
     return true;
   }
@@ -308,6 +326,11 @@ function lookValue(search: Search, value: unknown, source: string, depth: number
   if (saysBundle(value)) {
     const message = 'the evidence of a machine within something else: its parts mean nothing by themselves';
     search.problems.push({ code: 'bundle-invalid', message, hint: 'give the document of the machine as it is' });
+    return;
+  }
+  const numbered = numberedBytes(value, SHORTEST);
+  if (numbered !== undefined) {
+    look(search, numbered, source, DEPTH_LIMIT - 1);
     return;
   }
   const join = source.includes(': ') ? '.' : ': ';
