@@ -53,6 +53,8 @@ export class RecordingFunction implements ServedFunction {
 export interface Bench {
   readonly calls: SystemCalls;
   readonly reactor: EventLoop;
+  /** Where it listens. */
+  readonly socket: string;
   readonly served: RecordingFunction;
   readonly events: VfioUserEvent[];
   /** Problems that ended connections, by code. */
@@ -74,6 +76,7 @@ export async function openBench(t: TestContext, stealth = false): Promise<Bench>
   const bench: Bench = {
     calls,
     reactor,
+    socket,
     served,
     events,
     endings: () =>
