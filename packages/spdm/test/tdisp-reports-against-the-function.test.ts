@@ -137,6 +137,18 @@ test('an address that is off by less than a page, or a wrong offset, puts every 
   assert.deepEqual(failed(honest, { kind: 'addresses', offset: 0n }), ['tdisp.ranges', 'tdisp.msix']);
 });
 
+test('a report without a range fits no function that has memory', () => {
+  const empty = { ...honest, msixControl: 0, ranges: [] };
+  for (const placement of placements) assert.deepEqual(failed(empty, placement, null), ['tdisp.ranges']);
+  const list = createChecklist();
+  const bare: FunctionLayout = { ...layout, bars: [], msix: null };
+  checkInterfaceReport(list, { report: empty, layout: bare, placement: { kind: 'by-bar' }, lockFlags: null });
+  assert.deepEqual(
+    list.checks.filter(({ status }) => status === 'failed'),
+    [],
+  );
+});
+
 test('without a locked table nothing is marked and there is no control', () => {
   const open = { ...honest, msixControl: 0, ranges: honest.ranges.map((one) => ({ ...one, attributes: 0 })) };
   for (const placement of placements) {
