@@ -64,6 +64,24 @@ export async function attestByTsm({ word, tsm, step, slot, input }: TsmQuestion)
   return verdict.ok ? ok({ device, evidence: evidence.value, judged, verdict: verdict.value }) : verdict;
 }
 
+/** What `tsm` holds already, without a write. Codes: those of `askTsm`, `system-call-*`. */
+export async function lookThroughTsm(
+  root: string,
+  device: Device,
+  tsm: string,
+  nonce: Uint8Array,
+): Promise<Result<DeviceEvidence>> {
+  if (root !== '/') return fail('tsm-absent', 'the kernel that runs is asked, and not a copy of a machine');
+  const calls = await loadSystemCalls();
+  const netlink = calls.ok ? openGenericNetlink(calls.value) : calls;
+  if (!netlink.ok) return netlink;
+  const files = nodeFiles({ writes: 'nothing' });
+  const judge = () => false;
+  const told = await askTsm({ files, netlink: netlink.value, device, slot: 0, tsm, step: 'look', nonce, judge });
+  netlink.value.close();
+  return told;
+}
+
 /** Nothing is written but what asks the TSM about this one function. */
 function tsmFiles(folder: string): Files {
   const files = nodeFiles({ writes: 'everything' });

@@ -3,7 +3,6 @@ import { hex } from '@airlock/core/bytes.ts';
 import { latin1 } from '@airlock/evidence/bytes.ts';
 import type { Appraisal } from '@airlock/evidence/check.ts';
 import type { DeviceFindings } from '@airlock/evidence/machine/appraise.ts';
-import type { BoundInterface } from '@airlock/evidence/machine/binding.ts';
 import type { BundleDevice } from '@airlock/evidence/machine/bundle.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
 import type { Certificate } from '@airlock/evidence/x509/certificate.ts';
@@ -74,13 +73,4 @@ function interfaceFindings(
   if (shown === null || record === undefined) return { interfaceAppraisal: null, lockedBy: null };
   const given = { function: name, compare: true, shown, ...(allowed === undefined ? {} : { allowed }) };
   return { interfaceAppraisal: judgeInterface(record, chain, given), lockedBy: record.by };
-}
-
-/**
- * What a machine shows of an interface: that the platform’s TSM holds it. What somebody locked to look at it is unlocked
- * again, and binds nothing.
- */
-export function shownInterface(record: InterfaceRecord | undefined): BoundInterface | null {
-  if (record === undefined || record.by !== 'tsm' || record.left === null || record.report === null) return null;
-  return { state: record.left, lockNonce: record.lock?.nonces.at(-1) ?? null, report: record.report };
 }

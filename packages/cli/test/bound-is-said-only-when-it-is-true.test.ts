@@ -7,20 +7,24 @@ import { ok } from '@airlock/core/result.ts';
 import { bindingDigests } from '@airlock/evidence/machine/binding.ts';
 import { type BundleDevice, writeBundle } from '@airlock/evidence/machine/bundle.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
+import { collectEvidence } from '@airlock/linux/attest/collect.ts';
+import type { FakeFiles } from '@airlock/linux/fake-files.ts';
 import { type DeviceEvidence, encodeEvidence } from '@airlock/spdm/attest/evidence.ts';
 import { gatherEvidence } from '@airlock/spdm/attest/gather.ts';
 import { doeBinding } from '@airlock/spdm/doe/binding.ts';
 import { Connection } from '@airlock/spdm/requester/connection.ts';
 import { runAtOnce } from '@airlock/spdm/requester/procedure.ts';
-import type { InterfaceRecord } from '@airlock/spdm/tdisp/record.ts';
+import { type InterfaceRecord, shownInterface } from '@airlock/spdm/tdisp/record.ts';
 import { encodeInterfaceReport, type InterfaceReport } from '@airlock/spdm/tdisp/report.ts';
 import { cpak, token } from '../../evidence/test/support/cca-realm.ts';
+import { handsWith } from '../../linux/test/support/fake-tpm.ts';
 import { cmaName, dmtf, makeDevice, spdmCrypto } from '../../spdm/test/support/device-chain.ts';
 import { must } from '../../spdm/test/support/must.ts';
 import { responderOf } from '../../spdm/test/support/responder.ts';
-import { shownInterface } from '../src/bundle-devices.ts';
+import { askTsm } from '../src/ask-tsm.ts';
 import { run } from '../src/main.ts';
 import { fakeContext } from './fake-context.ts';
+import { FOLDER, fakeTsm, objectsOf, tsmMachine } from './fake-tsm.ts';
 
 const crypto = nodeCrypto();
 const NONCE = new Uint8Array(32).fill(0x5a);
@@ -223,4 +227,65 @@ test('a VM that nobody knows what it runs can say anything: attested, not bound'
   assert.deepEqual([unknown.code, unknown.failed], [1, ['machine.tier']]);
   assert.match(unknown.tier, /^attested: nobody compared what the VM runs/);
   assert.equal((await verify({})).code, 0);
+});
+
+/** A realm of Arm CCA whose kernel has a TSM: configfs, sysfs and netlink. */
+async function collectInRealm(files: FakeFiles, objects: ReadonlyMap<number, Uint8Array>) {
+  const reports = '/sys/kernel/config/tsm/report';
+  const entry = `${reports}/airlock-1`;
+  files.tree.set(`${reports}/.keep`, '');
+  files.tree.set(`/sys/bus/pci/devices/${ADDRESS}`, { link: `../../../devices/pci0000:00/${ADDRESS}` });
+  files.onWrite(`${entry}/inblob`, (data) => {
+    files.tree.set(`${entry}/generation`, '1\n');
+    files.tree.set(`${entry}/outblob`, token({ challenge: new Uint8Array(Buffer.from(data, 'latin1')) }));
+    return ok(undefined);
+  });
+  const folders = {
+    make: async (path: string) => {
+      for (const [name, text] of [
+        ['generation', '0\n'],
+        ['provider', 'arm_cca_guest\n'],
+        ['inblob', ''],
+      ] as const)
+        files.tree.set(`${path}/${name}`, text);
+      return ok(undefined);
+    },
+    remove: async () => ok(undefined),
+  };
+  const own = { id: `pci:${ADDRESS}`, location: ADDRESS, path: FOLDER };
+  return collectEvidence({
+    ...{ files, hands: handsWith(null, folders), crypto, nonce: NONCE, devices: [], entry: 'airlock-1' },
+    askSpdm: async (_, nonce) => {
+      const asked = { files, netlink: fakeTsm({ objects: () => objects }), device: own, slot: 0, tsm: 'tsm0', nonce };
+      const evidence = await askTsm({ ...asked, step: 'look', judge: () => false });
+      return evidence.ok ? ok(bytesOf(encodeEvidence(evidence.value))) : evidence;
+    },
+  });
+}
+
+test('from the kernel’s TSM over the collected document to bound; and not before the TSM let it run', async () => {
+  const objects = objectsOf(said, RECORD.report ?? new Uint8Array());
+  const collectedIn = async (accept: string, given = objects) => {
+    const files = tsmMachine();
+    files.tree.set(`${FOLDER}/tsm/lock`, 'tsm0\n');
+    files.tree.set(`${FOLDER}/tsm/accept`, accept);
+    const { bundle, looked } = await collectInRealm(files, given);
+    writeFileSync(join(folder, 'realm.json'), writeBundle(bundle));
+    const context = fakeContext({ cwd: folder });
+    const keys = ['--key', 'platform.pem', '--device-root', 'maker.pem', '--nonce', Buffer.from(NONCE).toString('hex')];
+    const code = await run(context, ['verify', 'realm.json', ...keys, ...BOUND]);
+    return { code, out: context.out() + context.err(), looked };
+  };
+  const good = await collectedIn('1\n');
+  assert.equal(good.code, 0, good.out);
+  assert.match(good.looked.map(({ detail }) => detail).join(), /asked through the kernel’s TSM, RUN/);
+  const early = await collectedIn('0\n');
+  assert.equal(early.code, 1);
+  assert.match(early.out, /CONFIG_LOCKED, not in RUN/);
+  const relayed = await collectedIn('1\n', objectsOf(ask(sibling), RECORD.report ?? new Uint8Array()));
+  // The sibling is genuine, and it is the one that is locked: it is bound, as the device that it is.
+  assert.equal(relayed.code, 0);
+  const foreign = makeDevice(maker);
+  const strange = await collectedIn('1\n', objectsOf(ask(foreign), RECORD.report ?? new Uint8Array()));
+  assert.equal(strange.code, 1);
 });

@@ -4,6 +4,7 @@ import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { concat } from '@airlock/evidence/bytes.ts';
 import { type FakeFiles, fakeFiles } from '@airlock/linux/fake-files.ts';
 import { type GenericNetlink, splitNetlink } from '@airlock/linux/netlink.ts';
+import type { DeviceEvidence } from '@airlock/spdm/attest/evidence.ts';
 import { le16, le32 } from '@airlock/spdm/little-endian.ts';
 
 export const ADDRESS = '0000:01:00.0';
@@ -119,4 +120,19 @@ export function fakeTsm({ objects, errno = () => 0, family = true, answer }: Fak
     },
     close: () => undefined,
   };
+}
+
+/** What a TSM keeps of an exchange: the objects that the kernel gives out. */
+export function objectsOf(
+  { version, chain, vca, statements }: DeviceEvidence,
+  report: Uint8Array,
+): Map<number, Uint8Array> {
+  const measured = statements.find(({ kind }) => kind === 'measurements');
+  const own = version === '1.1' ? measured?.messages : measured?.messages.slice(6);
+  return new Map([
+    [0, chain],
+    [8, concat(...vca)],
+    [9, concat(...(own ?? []), measured?.signature ?? new Uint8Array())],
+    [10, report],
+  ]);
 }

@@ -18,7 +18,18 @@ import { must } from '../../spdm/test/support/must.ts';
 import { responderOf } from '../../spdm/test/support/responder.ts';
 import { type AskTsm, askTsm } from '../src/ask-tsm.ts';
 import { judgeInterface } from '../src/bundle-devices.ts';
-import { ADDRESS, attribute, end, FAMILY_ID, FOLDER, fakeTsm, message, stateOf, tsmMachine } from './fake-tsm.ts';
+import {
+  ADDRESS,
+  attribute,
+  end,
+  FAMILY_ID,
+  FOLDER,
+  fakeTsm,
+  message,
+  objectsOf,
+  stateOf,
+  tsmMachine,
+} from './fake-tsm.ts';
 
 const NONCE = new Uint8Array(32).fill(0x5a);
 const NAME = 'Vendor=1b36:Device=0010:CC=010802:REV=02:SSVID=1af4:SSID=1100';
@@ -36,15 +47,7 @@ function heard(version: SpdmVersion = '1.3', nonce = NONCE): Map<number, Uint8Ar
   const evidence = must(
     runAtOnce(gatherEvidence(connection, { device: 'tsm', nonce }), (bytes) => must(responder.answer(bytes))),
   );
-  const measured = evidence.statements.find(({ kind }) => kind === 'measurements');
-  assert.ok(measured !== undefined);
-  const own = version === '1.1' ? measured.messages : measured.messages.slice(6);
-  return new Map([
-    [0, evidence.chain],
-    [8, concat(...evidence.vca)],
-    [9, concat(...own, measured.signature)],
-    [10, REPORT],
-  ]);
+  return objectsOf(evidence, REPORT);
 }
 const objects = heard();
 

@@ -17,8 +17,9 @@ import type { Files } from '@airlock/linux/files.ts';
 import { readInventory } from '@airlock/linux/inventory.ts';
 import { nodeFiles } from '@airlock/linux/node-files.ts';
 import { decodeEvidence, EVIDENCE_FORMAT, encodeEvidence } from '@airlock/spdm/attest/evidence.ts';
+import { shownInterface } from '@airlock/spdm/tdisp/record.ts';
 import { askFunction } from '../ask-function.ts';
-import { shownInterface } from '../bundle-devices.ts';
+import { lookThroughTsm } from '../attest-by-tsm.ts';
 import { readBytes, texts } from '../evidence-input.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
@@ -159,6 +160,12 @@ function spdmAsker(root: string): (name: string, nonce: Uint8Array) => Promise<R
     if (!read.ok) return read;
     const device = read.value.devices.find(({ id }) => id === `pci:${name}`);
     if (device === undefined) return fail('doe-absent', 'no PCI function of its own');
+    const holder = device.tsm?.locked;
+    // What a TSM holds, it alone can be asked about: the session with the device is its own.
+    if (typeof holder === 'string') {
+      const told = await lookThroughTsm(root, device, holder, nonce);
+      return told.ok ? ok(asciiBytes(encodeEvidence(told.value))) : told;
+    }
     const asked = await askFunction(root, device, nonce, signal);
     return asked.ok ? ok(asciiBytes(encodeEvidence(asked.value.evidence))) : asked;
   };

@@ -1,11 +1,13 @@
 /** The evidence of this machine, all that there is, bound to one nonce; and what was looked for where there is none. */
 import { hex } from '@airlock/core/bytes.ts';
 import type { Result } from '@airlock/core/result.ts';
-import { concat, toBase64 } from '@airlock/evidence/bytes.ts';
+import { concat, latin1, toBase64 } from '@airlock/evidence/bytes.ts';
 import type { Crypto } from '@airlock/evidence/crypto.ts';
 import { bindingDigests, DEVICE_LIMIT, deviceNonce } from '@airlock/evidence/machine/binding.ts';
 import type { BundleDevice, BundlePart, MachineBundle } from '@airlock/evidence/machine/bundle.ts';
 import { readQuote } from '@airlock/evidence/tdx/quote.ts';
+import { decodeEvidence } from '@airlock/spdm/attest/evidence.ts';
+import { shownInterface } from '@airlock/spdm/tdisp/record.ts';
 import type { Files } from '../files.ts';
 import { findAttestableFunctions, PCI_DEVICES } from './devices.ts';
 import type { EvidenceHands } from './hands.ts';
@@ -196,11 +198,13 @@ async function collectDevices(
   const wanted = deviceNonce(crypto, nonce ?? new Uint8Array());
   for (const { name, kind } of given)
     looked.push({ what: 'device', path: name, status: 'taken', detail: `given: evidence of kind ${kind}` });
-  for (const name of seen.spdm.filter((one) => !names.has(one))) {
+  const held = new Set(seen.held);
+  for (const name of new Set([...seen.spdm, ...seen.held])) {
+    if (names.has(name)) continue;
     const what = 'device';
     const path = `${PCI_DEVICES}/${name}`;
     if (askSpdm === undefined) {
-      looked.push({ what, path, status: 'absent', detail: 'has a mailbox for SPDM and was not asked' });
+      looked.push({ what, path, status: 'absent', detail: 'speaks SPDM and was not asked' });
       continue;
     }
     if (devices.length >= DEVICE_LIMIT) {
@@ -209,12 +213,14 @@ async function collectDevices(
     }
     const evidence = await askSpdm(name, wanted);
     if (evidence.ok) {
-      devices.push({ name, kind: 'spdm', evidence: evidence.value, certificates: new Uint8Array(), interface: null });
+      const read = decodeEvidence(latin1(evidence.value));
+      const locked = read.ok ? shownInterface(read.value.interface) : null;
+      devices.push({ name, kind: 'spdm', evidence: evidence.value, certificates: new Uint8Array(), interface: locked });
       looked.push({
         what,
         path,
         status: 'taken',
-        detail: `asked through its DOE mailbox, ${evidence.value.length} bytes`,
+        detail: `asked through ${held.has(name) ? `the kernel’s TSM, ${locked?.state ?? 'not held any more'}` : 'its DOE mailbox'}, ${evidence.value.length} bytes`,
       });
     } else {
       const { code, message } = evidence.error;

@@ -2,6 +2,7 @@
 import { asciiText } from '@airlock/core/bytes.ts';
 import { doeCapabilities } from '../doe-mailbox.ts';
 import type { Files } from '../files.ts';
+import { parseTsmName } from '../tsm.ts';
 
 export const PCI_DEVICES = '/sys/bus/pci/devices';
 const FUNCTION_LIMIT = 4096;
@@ -16,6 +17,8 @@ const NVIDIA_CLASSES = /^0x(?:03|0680)/;
 export interface AttestableFunctions {
   /** PCI functions with a DOE mailbox that speaks SPDM, or may: `0000:01:00.0`. */
   readonly spdm: readonly string[];
+  /** PCI functions that a TSM of the kernel's holds for this VM, with or without a mailbox of their own. */
+  readonly held: readonly string[];
   /** GPUs and switches of NVIDIA, which answer their driver alone. */
   readonly nvidia: readonly string[];
   readonly functions: number;
@@ -28,6 +31,7 @@ export async function findAttestableFunctions(files: Files): Promise<AttestableF
   const listed = await files.list(PCI_DEVICES);
   const names = listed.ok ? listed.value.filter((name) => NAME.test(name)).slice(0, FUNCTION_LIMIT) : [];
   const spdm: string[] = [];
+  const held: string[] = [];
   const nvidia: string[] = [];
   let unseen = 0;
   for (const name of names) {
@@ -41,9 +45,11 @@ export async function findAttestableFunctions(files: Files): Promise<AttestableF
       if (!config.ok || config.value.length < 256) unseen++;
       else if (doeCapabilities(config.value).length > 0) spdm.push(name);
     }
+    const lock = await files.read(`${path}/tsm/lock`, 64);
+    if (lock.ok && typeof parseTsmName(asciiText(lock.value)) === 'string') held.push(name);
     const [vendor, kind] = [await files.read(`${path}/vendor`, 16), await files.read(`${path}/class`, 16)];
     const own = vendor.ok && asciiText(vendor.value).trim() === NVIDIA;
     if (own && kind.ok && NVIDIA_CLASSES.test(asciiText(kind.value))) nvidia.push(name);
   }
-  return { spdm, nvidia, functions: names.length, unseen };
+  return { spdm, held, nvidia, functions: names.length, unseen };
 }

@@ -6,6 +6,7 @@ import { hex } from '@airlock/core/bytes.ts';
 import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { fromHex } from '@airlock/evidence/bytes.ts';
 import { isObject, type JsonObject } from '@airlock/evidence/json.ts';
+import type { BoundInterface } from '@airlock/evidence/machine/binding.ts';
 import type { MemoryBar } from './check-report.ts';
 import { TDI_STATES, type TdiState } from './interface.ts';
 import { NONCE_SIZE } from './messages.ts';
@@ -64,6 +65,15 @@ const TEXT_LIMIT = 1024;
 
 const hexOrNull = (bytes: Uint8Array | null) => (bytes === null ? null : hex(bytes));
 const numeral = (value: bigint) => `0x${value.toString(16)}`;
+
+/**
+ * What a machine shows of an interface: that the platform’s TSM holds it. What somebody locked to look at it is unlocked
+ * again, and binds nothing.
+ */
+export function shownInterface(record: InterfaceRecord | undefined): BoundInterface | null {
+  if (record === undefined || record.by !== 'tsm' || record.left === null || record.report === null) return null;
+  return { state: record.left, lockNonce: record.lock?.nonces.at(-1) ?? null, report: record.report };
+}
 
 /** As plain JSON values. */
 export function encodeRecord(record: InterfaceRecord): JsonObject {
