@@ -1,0 +1,3 @@
+import { virtualFunctionsOfOurs } from './virtual-functions-of-ours.ts';
+
+virtualFunctionsOfOurs('7.2');
