@@ -188,6 +188,12 @@ function whyItDiffers(set: ReferenceSet, claims: Appraisal['claims'], field: str
   return wrong.length === 0 ? '' : `: ${wrong.join(', ')}`;
 }
 
+/** A set without values would be right for everything. A realm is named by its measurement, which is one. */
+function isEmpty({ fields, choices, components, conditions, open }: ReferenceSet): boolean {
+  const values = fields.size + (choices ?? []).length + (components ?? []).length + (open ?? []).length;
+  return values === 0 && conditions?.has('measurement') !== true;
+}
+
 /** What is wrong of the evidence by this set, each value by its name; empty where nothing is. */
 function wrongOf(set: ReferenceSet, claims: Appraisal['claims']): string[] {
   const wrong = (set.open ?? []).map((what) => `${what} is asked for, and nothing here compares it`);
@@ -279,14 +285,17 @@ export function checkReferences(
             ? 'none in what was given'
             : `${countText(own.length)}, none for ${conditionText(own[0], claims)}`,
     });
-    const judged = about.map((set) => ({ set, wrong: wrongOf(set, claims) }));
+    const judged = about.map((set) => ({
+      set,
+      wrong: isEmpty(set) ? ['nothing is asked for'] : wrongOf(set, claims),
+    }));
     const nearest = judged.reduce<(typeof judged)[number] | null>(
       (best, one) => (best === null || one.wrong.length < best.wrong.length ? one : best),
       null,
     );
     if (nearest === null) continue;
     const { set, wrong } = nearest;
-    const compared = comparedIn(set);
+    const compared = comparedIn(set, claims);
     list.check('reference.value', wrong.length === 0, {
       subject: set.name,
       expected: `all values of one of ${about.length} sets`,
@@ -324,15 +333,14 @@ function countText(sets: number): string {
   return `${sets} ${sets === 1 ? 'set' : 'sets'}`;
 }
 
-/** Names of what a set compares. */
-function comparedIn({ fields, choices, components }: ReferenceSet): string[] {
-  return [
-    ...new Set([
-      ...fields.keys(),
-      ...(choices ?? []).flatMap((alternatives) => alternatives.flatMap((one) => [...one.keys()])),
-      ...(components === undefined ? [] : ['software-components']),
-    ]),
-  ];
+/** Names of what a set compared: of alternatives only those that were right. */
+function comparedIn(set: ReferenceSet, claims: Appraisal['claims']): string[] {
+  const { fields, choices = [], components } = set;
+  const right = choices
+    .flat()
+    .filter((one) => [...one].every(([field, expected]) => differenceOf(set, claims, field, expected) === null));
+  const chosen = right.flatMap((one) => [...one.keys()]);
+  return [...new Set([...fields.keys(), ...chosen, ...(components === undefined ? [] : ['software-components'])])];
 }
 
 function conditionText(set: ReferenceSet | undefined, claims: Appraisal['claims']): string {

@@ -394,3 +394,22 @@ test('the reference values of Arm’s example are for another platform, and its 
     [['platform', ['BL', 'M1', 'M2', 'M3']]],
   );
 });
+
+test('a triple that asks for nothing is right for nothing', () => {
+  for (const file of [amd(measurement({ 11: 'a name' }, 0)), named(measurement({ 11: 'a name' })), amd()])
+    assert.ok(judge([file]).failed.some((id) => id === 'reference.value' || id === 'reference.present'));
+});
+
+test('of alternatives only what each of them asks for was compared', () => {
+  const svn = measurement({ 1: report.guestSvn }, 0);
+  const other = measurement({ 2: [[7, Buffer.alloc(48, 9)]] }, 0);
+  const status = (file: Buffer) => {
+    const { failed, checks } = judge([file]);
+    return [failed, checks.find(({ id }) => id === 'launch.measurement')?.status ?? 'compared'];
+  };
+  assert.deepEqual(status(amd(other, svn)), [[], 'unchecked']);
+  const own = measurement({ 2: [[7, Buffer.from(report.measurement)]] }, 0);
+  assert.deepEqual(status(amd(own)), [[], 'compared']);
+  const both = measurement({ 1: report.guestSvn, 2: [[7, Buffer.from(report.measurement)]] }, 0);
+  assert.deepEqual(status(amd(other, both)), [[], 'compared']);
+});
