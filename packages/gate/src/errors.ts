@@ -17,6 +17,7 @@ export const GATE_ERRORS = {
   'initrd-malformed': 'The initramfs is not a sequence of cpio archives, compressed or not.',
   'initrd-compression': 'The initramfs is compressed in a way that is not known, or its tool is missing.',
   'initrd-without-init': 'The initramfs has no /init that the gate could hand over to.',
+  'initrd-anchor-missing': 'A file that a rule names in `roots` or `measurements` does not lie beside the policy.',
   'kernel-missing': 'There is no kernel of that version or at that path, or its modules are missing.',
   'module-missing': 'The kernel has no such module.',
   'policy-refused': 'The policy has errors, so no initramfs was made.',

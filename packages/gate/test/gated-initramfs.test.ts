@@ -101,6 +101,26 @@ test('a policy with an error makes no initramfs', { skip }, () =>
   }),
 );
 
+test('what rules name goes with the policy, and what is not beside it makes no initramfs', { skip }, () =>
+  withFolder(async (at) => {
+    const rule = (files: string) =>
+      `rules: [{ id: a, match: {}, level: limited, require: { identity: attested, ${files} } }]`;
+    const write = (files: string) => writeFileSync(join(at, 'policy.yaml'), POLICY.replace('rules: []', rule(files)));
+    const base = archive([file('init', bytesOf('x'), 0o755)]);
+    writeFileSync(join(at, 'maker.pem'), 'ROOT');
+    writeFileSync(join(at, 'v1.corim'), Uint8Array.of(0, 0xff));
+    write('roots: [maker.pem], measurements: [v1.corim]');
+    const { entries } = await gated(at, base);
+    assert.equal(Buffer.from(entries.get('airlock/anchors/maker.pem')?.data ?? []).toString(), 'ROOT');
+    assert.deepEqual([...(entries.get('airlock/anchors/v1.corim')?.data ?? [])], [0, 0xff]);
+    assert.equal((entries.get('airlock/anchors')?.mode ?? 0) & 0o777, 0o700);
+    write('roots: [other.pem]');
+    const made = await makeInitrd({ policy: join(at, 'policy.yaml'), initrd: join(at, 'base') });
+    assert.equal(made.problems[0]?.code, 'initrd-anchor-missing');
+    assert.match(made.problems[0]?.message ?? '', /other\.pem: no such file; rule a names it/);
+  }),
+);
+
 test('in audit mode nothing is turned off before the gate runs', { skip }, () =>
   withFolder(async (at) => {
     writeFileSync(join(at, 'base'), archive([file('init', bytesOf('x'), 0o755)]));

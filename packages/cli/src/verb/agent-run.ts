@@ -1,10 +1,11 @@
 /** `airlock agent run`: the daemon that keeps devices as they are decided. */
 import { stat } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { formatProblem, type Problem } from '@airlock/core/result.ts';
 import type { AgentPolicy } from '@airlock/gate/agent/agent-policy.ts';
 import { parseDuration } from '@airlock/gate/agent/duration.ts';
 import { runAgent } from '@airlock/gate/agent/node-agent.ts';
+import { STATE } from '@airlock/gate/agent/state.ts';
 import { worstOf } from '@airlock/gate/agent/status.ts';
 import { decodePolicy } from '@airlock/policy/decode.ts';
 import { loadPolicy } from '@airlock/policy/node-source.ts';
@@ -66,7 +67,11 @@ async function run(context: Context, values: Values, positionals: readonly strin
     ...(named === undefined ? {} : { policy: named.policy }),
     enforce: values['enforce'] === true,
     once,
-    attestation: (policy) => attestationFor(context, root, policy, { folder: folderOf(context, policy), every }),
+    attestation: (policy) =>
+      attestationFor(context, root, policy, {
+        folder: named === undefined ? join(root, STATE.anchors) : folderOf(context, policy),
+        every,
+      }),
     signal: context.signal,
     ...(notifySocket === undefined ? {} : { notifySocket }),
     event: (event) => {

@@ -16,6 +16,8 @@ export const STATE = {
   eventsBefore: `${RUN_FOLDER}/events.1.ndjson`,
   /** The policy document that the gate used. */
   policy: `${RUN_FOLDER}/policy.json`,
+  /** The files that its rules name, measured with it. */
+  anchors: `${RUN_FOLDER}/anchors`,
   /** Grants of this boot. */
   grants: `${RUN_FOLDER}/grants.json`,
   /** Devices that have proven who they are: what is in use stays in use while the next agent asks anew. */

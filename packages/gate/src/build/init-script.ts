@@ -39,6 +39,7 @@ if [ $status != 0 ]; then
   /airlock/busybox poweroff -f
   while :; do /airlock/busybox sleep 3600; done
 fi
+[ ! -d /airlock/anchors ] || /airlock/busybox cp -R /airlock/anchors /run/airlock/
 ${HAND_OVER[options.kind]}exec /airlock/init "$@"
 `;
 }

@@ -1,7 +1,7 @@
 /** `airlock gate initrd`: an initramfs whose first program is the gate. The same input gives the same bytes. */
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fail, ok, type Problem, type Result } from '@airlock/core/result.ts';
 import { decodePolicy } from '@airlock/policy/decode.ts';
 import { packDocuments } from '@airlock/policy/document.ts';
@@ -70,11 +70,51 @@ export async function makeInitrd(request: InitrdRequest): Promise<InitrdResult> 
   const problems = [...loaded.problems, ...decoded.problems];
   const policy = decoded.policy;
   if (policy === undefined || problems.length > 0) return { problems };
-  const made = await assemble(request, policy, packDocuments(loaded.documents));
+  const anchors = readAnchors(dirname(request.policy), policy);
+  if (!anchors.ok) return { problems: [anchors.error] };
+  const made = await assemble(request, policy, { packed: packDocuments(loaded.documents), anchors: anchors.value });
   return made.ok ? { initrd: made.value, problems: [] } : { problems: [made.error] };
 }
 
-async function assemble(request: InitrdRequest, policy: Policy, packed: string): Promise<Result<GatedInitrd>> {
+/** One file that rules name in `roots` or `measurements`. */
+interface Anchor {
+  readonly name: string;
+  readonly data: Uint8Array;
+}
+
+const ANCHOR_LIMIT = 4 * 1024 * 1024;
+
+/**
+ * Whoever could change them could vouch for any device: they are measured with the policy, and the agent takes them from
+ * there. Code: `initrd-anchor-missing`.
+ */
+function readAnchors(beside: string, { rules }: Policy): Result<readonly Anchor[]> {
+  const named = rules.flatMap(({ id, require }) =>
+    [...(require?.roots ?? []), ...(require?.measurements ?? [])].map((name) => ({ id, name })),
+  );
+  const anchors = new Map<string, Anchor>();
+  for (const { id, name } of named) {
+    if (anchors.has(name)) continue;
+    const path = join(beside, name);
+    const missing = (why: string) =>
+      fail('initrd-anchor-missing', `${path}: ${why}; rule ${id} names it`, { hint: 'it belongs beside the policy' });
+    try {
+      const data = readFileSync(path);
+      if (data.length > ANCHOR_LIMIT) return missing(`larger than ${ANCHOR_LIMIT} bytes`);
+      anchors.set(name, { name, data });
+    } catch (error) {
+      const code = error instanceof Error && 'code' in error ? String(error.code) : 'unreadable';
+      return missing(code === 'ENOENT' ? 'no such file' : code);
+    }
+  }
+  return ok([...anchors.values()]);
+}
+
+async function assemble(
+  request: InitrdRequest,
+  policy: Policy,
+  { packed, anchors }: { readonly packed: string; readonly anchors: readonly Anchor[] },
+): Promise<Result<GatedInitrd>> {
   const cache = request.cache ?? cacheFolder();
   const tree = toolTree(cache);
   const busybox = join(tree, 'usr/bin/busybox');
@@ -106,6 +146,8 @@ async function assemble(request: InitrdRequest, policy: Policy, packed: string):
     file(`${OWN}/base`, text(`${before.length}\n`)),
     file(`${OWN}/mounts`, text(MOUNT_TABLE)),
     file(`${OWN}/policy.json`, new TextEncoder().encode(packed), 0o600),
+    ...(anchors.length === 0 ? [] : [folder(`${OWN}/anchors`, 0o700)]),
+    ...anchors.map(({ name, data }) => file(`${OWN}/anchors/${name}`, data, 0o600)),
     ...(request.mode === undefined ? [] : [file(`${OWN}/mode`, text(`${request.mode}\n`))]),
     ...real.value.map((entry) => ({ ...entry, path: `${OWN}/init` })),
     file('init', text(initScript({ kind: kind === 'minimal' ? 'other' : kind, mode })), 0o755),
