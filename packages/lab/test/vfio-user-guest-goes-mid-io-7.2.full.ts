@@ -1,0 +1,3 @@
+import { guestGoesMidIo } from './vfio-user-guest-goes-mid-io.ts';
+
+guestGoesMidIo({ resets: true });
