@@ -3,9 +3,10 @@
  * text and every list of bytes is looked at. Names of files say nothing.
  */
 import type { Problem } from '@airlock/core/result.ts';
-import { asciiBytes, concat, fromBase64, fromHex, u16le, u32le } from './bytes.ts';
+import { asciiBytes, concat, fromBase64, fromHex, latin1, u16le, u32le } from './bytes.ts';
 import { isCcaToken, pointSpki, readCcaToken } from './cca/token.ts';
 import { isCborCmw, readCborCmw } from './cmw.ts';
+import { isCorim } from './corim/corim.ts';
 import type { Found, Item } from './item.ts';
 import { isObject, readJson } from './json.ts';
 import { saysBundle } from './machine/bundle.ts';
@@ -75,14 +76,27 @@ export function recognise(file: string, bytes: Uint8Array): Recognition {
   if (foreign !== null && foreign.length < search.found.length)
     return { found: foreign, problems: [...search.problems, HEADER_BESIDE] };
   if (search.found.length === 0 && search.problems.length === 0) {
+    const other = otherwise(bytes);
+    if (other !== null) return { found: [], problems: [{ code: 'file-not-recognised', ...other }] };
     const problem: Problem = {
       code: 'file-not-recognised',
       message: bytes.length === 0 ? 'the file is empty' : 'no evidence, certificate or collateral that is known',
-      hint: 'known are SEV-SNP and NVIDIA reports, TDX and TPM quotes, TCG event logs, certificates, revocation lists, OCSP responses, NVIDIA manifests and Intel collateral; binary, hex, base64, PEM or JSON',
+      hint: 'known are SEV-SNP and NVIDIA reports, TDX and TPM quotes, CCA tokens, Secure Execution responses, TCG event logs, certificates, revocation lists, OCSP responses, NVIDIA manifests and Intel collateral; binary, hex, base64, PEM or JSON',
     };
     return { found: [], problems: [problem] };
   }
   return search;
+}
+
+/** What is no evidence and has its place elsewhere. */
+function otherwise(bytes: Uint8Array): Pick<Problem, 'message' | 'hint'> | null {
+  if (isCorim(bytes))
+    return { message: 'a CoRIM: reference values, and no evidence', hint: 'give it with --reference' };
+  const start = latin1(bytes.subarray(0, 512));
+  if (start.includes('airlock-device-evidence'))
+    return { message: 'evidence of one device that speaks SPDM', hint: 'airlock device evidence verify FILE reads it' };
+  if (/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(start)) return { message: 'a private key, and no evidence' };
+  return null;
 }
 
 /** The image that a Secure Execution response is held against: the verifier's word, never that of whoever answers. */

@@ -1,6 +1,6 @@
 /** A report as people read it: the verdict, then every reason, then what was proven. */
 import { formatProblem } from '@airlock/core/result.ts';
-import { CHECKS } from './catalogue.ts';
+import { CHECKS, type CheckId } from './catalogue.ts';
 import type { Check, CheckStatus, Claim, Report, ReportedAppraisal } from './check.ts';
 
 export interface TextOptions {
@@ -42,11 +42,27 @@ export function reportText(report: Report, { colour, columns, verbose }: TextOpt
   const paint: Paint = (code, text) => (colour ? `\x1b[${code}m${text}\x1b[0m` : text);
   const good = report.verdict === 'accepted';
   const out = [`${paint(good ? GREEN : RED, paint(BOLD, report.verdict.toUpperCase()))}  as of ${report.asOf}`];
+  const open = good ? openQuestions(report) : [];
+  if (open.length > 0)
+    out.push(...wrap(`Not asked, so not known: ${open.join('; ')}.`, 0, width).map((line) => paint(YELLOW, line)));
   for (const appraisal of report.appraisals) out.push('', ...appraisalText(appraisal, width, verbose, paint));
   for (const { file, problem } of report.problems) {
     out.push('', `${paint(RED, '✗')} ${file}`, ...wrap(formatProblem(problem), 4, width));
   }
   return `${out.map(plain).join('\n')}\n`;
+}
+
+/** What an accepted verdict does not say, because nobody asked: it is easily read into the word. */
+const OPEN: Readonly<Partial<Record<CheckId, string>>> = {
+  'freshness.nonce': 'whether it is fresh, and this machine’s (--nonce)',
+  'launch.measurement': 'what runs there (--measurement, --reference)',
+};
+
+function openQuestions({ appraisals }: Report): string[] {
+  const unchecked = new Set(
+    appraisals.flatMap(({ checks }) => checks.filter(({ status }) => status === 'unchecked').map(({ id }) => id)),
+  );
+  return [...unchecked].flatMap((id) => OPEN[id] ?? []);
 }
 
 function appraisalText(appraisal: ReportedAppraisal, width: number, verbose: boolean, paint: Paint): string[] {
@@ -128,15 +144,17 @@ function claimLine(claim: Claim): string {
   if (Array.isArray(claim)) return claim.length === 0 ? 'none' : claim.map(claimLine).join(' ');
   if (claim === null) return 'none';
   if (typeof claim !== 'object') return String(claim);
+  const unknown = Object.keys(claim).filter((name) => (claim as Readonly<Record<string, Claim>>)[name] === 'absent');
   const parts = Object.entries(claim).flatMap(([name, value]) => {
-    if (value === false) return [];
+    if (value === false || value === 'absent') return [];
     if (value === true) return [name];
     const text = claimLine(value);
     return [
       typeof value === 'object' && value !== null && !Array.isArray(value) ? `${name} (${text})` : `${name} ${text}`,
     ];
   });
-  return parts.length === 0 ? 'none' : parts.join(', ');
+  const said = parts.length === 0 ? 'none' : parts.join(', ');
+  return unknown.length === 0 ? said : `${said} (not in this version: ${unknown.join(', ')})`;
 }
 
 function labelled(label: string, text: string, width: number, indent = 14): string[] {

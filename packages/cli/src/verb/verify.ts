@@ -1,6 +1,7 @@
 /** `airlock verify`: is this attestation evidence genuine, fresh and good enough? Offline. */
 import { formatProblem, type Problem } from '@airlock/core/result.ts';
 import { type AppraiseOptions, appraise, describe } from '@airlock/evidence/appraise.ts';
+import { sameBytes } from '@airlock/evidence/bytes.ts';
 import { CHECKS, type CheckId } from '@airlock/evidence/catalogue.ts';
 import type { Appraisal, Report } from '@airlock/evidence/check.ts';
 import { CMW_INDICATORS, writeCmw } from '@airlock/evidence/cmw.ts';
@@ -234,7 +235,10 @@ async function readRoots(context: Context, values: Values, option: string): Prom
   for (const path of texts(values, option)) {
     const read = await readBytes(context, path);
     const held = typeof read === 'string' ? [] : recognise(printable(path), read).found;
-    const certificates = held.flatMap(({ item }) => (item.kind === 'certificate' ? [item.certificate] : []));
+    const all = held.flatMap(({ item }) => (item.kind === 'certificate' ? [item.certificate] : []));
+    // Of a whole chain the root is meant.
+    const own = all.filter(({ issuer, subject }) => sameBytes(issuer.der, subject.der));
+    const certificates = own.length > 0 ? own : all;
     if (certificates.length === 0)
       throw new UsageError(
         `--${option} ${printable(path)}: ${typeof read === 'string' ? read : 'no certificate in it'}`,

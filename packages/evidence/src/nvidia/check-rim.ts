@@ -55,11 +55,17 @@ export function checkReference(check: RimCheck): void {
     found:
       missing.length === 0
         ? 'given'
-        : `not given: ${missing.map(({ part, version }) => `${part} ${version ?? '?'}`).join(', ')}${missing.length === parts.length ? '; the measurements were compared with nothing' : ''}`,
+        : `not given: ${missing.map(({ part, version }) => `${part} ${version ?? '?'}`).join(', ')}${missing.length === parts.length ? '; the measurements were compared with nothing' : ''}${othersText(check)}`,
   });
   const given = parts.flatMap(({ part, rim }) => (rim === undefined ? [] : [{ part, rim }]));
   for (const { part, rim } of given) checkRim(check, part, rim);
   if (given.length > 0) compare(check, given);
+}
+
+/** `; given are those of GH100 550.144.03`: somebody took the wrong ones. */
+function othersText({ rims }: RimCheck): string {
+  const names = [...new Set(rims.map(({ product, version }) => `${product} ${version}`))];
+  return names.length === 0 ? '' : `; given are those of ${names.slice(0, SHOWN).join(', ')}`;
 }
 
 /** Those of the version and the chip; among several one whose signature is good. */
