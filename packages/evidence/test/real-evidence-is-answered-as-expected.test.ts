@@ -320,3 +320,34 @@ row('Arm CCA tokens: both signatures, binding and lifecycle good, with the key t
   assert.equal(answer(['cca/cca-token-01.cbor', 'cca/cpak.json'], today).first.claims['lifecycle'], '0x3003');
   assert.deepEqual(answer(['cca/cca-token-01.cbor', 'cca/pkey.json'], today).failed, ['cca.platform-signature']);
 });
+
+row('corim: files of reference values are no evidence, and concise evidence (COEV) is none that is read', () => {
+  for (const name of ['corim-1', 'signed-good-corim', 'unsigned-good-corim', 'veraison-e2e-cca-endorsements']) {
+    const { found, problems } = recognise(name, evidence(`corim/${name}.cbor`));
+    assert.deepEqual(
+      [found, problems.map(({ code, hint }) => [code, hint])],
+      [[], [['file-not-recognised', 'give it with --reference']]],
+    );
+  }
+  const { found, problems } = recognise('coev', evidence('corim/coev-ce-evidence.cbor'));
+  assert.deepEqual([found, problems.map(({ code }) => code)], [[], ['file-not-recognised']]);
+});
+
+row('spdm chains: three certificates lead to the root that the verifier gives, and to none without', () => {
+  for (const [file, root] of [
+    ['dmtf-ecp256-bundle_responder.certchain.der', 'dmtf-ecp256-ca.cert.der'],
+    ['dmtf-ecp384-bundle_responder.certchain.der', 'dmtf-ecp384-ca.cert.der'],
+  ] as const) {
+    const { found } = recognise(file, evidence(`spdm/${file}`));
+    const makerRoots = recognise(root, evidence(`spdm/${root}`)).found.flatMap(({ item }) =>
+      item.kind === 'certificate' ? [item.certificate] : [],
+    );
+    const options = { crypto: nodeCrypto(), asOf: Date.parse(today), certificatesAlone: true };
+    const good = appraise(found, [], { ...options, makerRoots });
+    assert.equal(good?.verdict, 'accepted');
+    assert.equal(good?.appraisals[0]?.checks.filter(({ id }) => id === 'chain.signature').length, 3);
+    assert.equal(appraise(found, [], options)?.verdict, 'rejected');
+    for (const day of ['2026-06-22', '2036-06-21'])
+      assert.equal(appraise(found, [], { ...options, makerRoots, asOf: Date.parse(day) })?.verdict, 'rejected');
+  }
+});
