@@ -4,6 +4,9 @@
  * that knows nothing of it.
  */
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import type { KernelSeries } from '../src/cache.ts';
 import { startDevice } from '../src/device-process.ts';
@@ -37,8 +40,22 @@ export function virtualFunctionsOfOurs(series: KernelSeries): void {
     assert.ok(device.ok, JSON.stringify(device));
     t.after(() => device.value.end());
     const { socket } = device.value;
+    const folder = mkdtempSync(join(tmpdir(), 'airlock-disks-'));
+    t.after(() => rmSync(folder, { recursive: true, force: true }));
+    for (const name of ['a', 'b']) {
+      writeFileSync(join(folder, name), '');
+      truncateSync(join(folder, name), 1 << 20);
+    }
+    const disk = await startDevice('block', [
+      ...['--transport', 'vfio-user', '--file', join(folder, 'a'), '--serial', 'own'],
+      ...['--virtual-function', `file=${join(folder, 'b')},serial=other`],
+    ]);
+    assert.ok(disk.ok, JSON.stringify(disk));
+    t.after(() => disk.value.end());
     const guest = await bootDriverGuest(images.value, {
-      parts: [{ device: { driver: 'pcie-root-port', id: 'vport', addr: '10.0', chassis: '1', slot: '1' } }],
+      parts: ['vport', 'free0', 'free1'].map((id, i) => ({
+        device: { driver: 'pcie-root-port', id, addr: `1${i}.0`, chassis: String(i + 1), slot: String(i + 1) },
+      })),
       backends: slot([socket, `${socket}-vf0`, `${socket}-vf1`]),
     });
     assert.ok(guest.ok, `${JSON.stringify(guest)} ${device.value.said()}`);
@@ -77,7 +94,7 @@ export function virtualFunctionsOfOurs(series: KernelSeries): void {
       assert.ok((await interrupts(n)) > before, `virtual function ${n - 1} interrupted`);
     }
     async function interrupts(n: number): Promise<number> {
-      return Number((await run(`grep 0000:01:00.${n} /proc/interrupts | awk '{ s += $2 } END { print s }'`)).trim());
+      return Number((await run(`grep "virtio${n}-" /proc/interrupts | awk '{ s += $2 } END { print s }'`)).trim());
     }
     const decoded = await run('lspci -vvv -s 01:00.0 2>&1');
     assert.match(decoded, /Single Root I\/O Virtualization[\s\S]*Total VFs: 2, Number of VFs: 2/);
@@ -91,6 +108,27 @@ export function virtualFunctionsOfOurs(series: KernelSeries): void {
     // A driver that leaves its physical function takes the virtual ones along.
     await run('echo 0000:01:00.0 > /sys/bus/pci/drivers/virtio-pci/unbind');
     assert.deepEqual(await functions(), ['00.0']);
+
+    // What the VMM shows as functions by themselves, in ports of their own: Linux knows of nothing between them.
+    const plug = (bus: string, addr: string, path: string) =>
+      guest.value.qmp.execute('device_add', {
+        ...{ driver: 'vfio-user-pci', id: `on-${bus}-${addr}`, bus, addr, socket: { type: 'unix', path } },
+      });
+    for (const [bus, path] of [
+      ['free0', disk.value.socket],
+      ['free1', `${disk.value.socket}-vf0`],
+    ] as const) {
+      const plugged = await plug(bus, '0', path);
+      assert.ok(plugged.ok, JSON.stringify(plugged));
+    }
+    await run(`${waits}; do [ -e /sys/block/vdb/serial ] && break; sleep 1; done`);
+    assert.deepEqual((await run('for d in /sys/block/vd?; do cat $d/serial; echo; done')).match(/[a-z]+/g)?.sort(), [
+      'other',
+      'own',
+    ]);
+    const numbers = await run('lspci -vv -s 02: ; lspci -vv -s 03:');
+    assert.equal(new Set(numbers.match(/Device Serial Number \S+/g)).size, 2);
+    assert.equal((await run('ls -d /sys/bus/pci/devices/*/physfn 2>/dev/null; true')).trim(), '');
 
     const told = device.value.said().match(/"enabled":\d/g);
     assert.deepEqual(told, ['"enabled":2', '"enabled":0', '"enabled":1', '"enabled":0']);
