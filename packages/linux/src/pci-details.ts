@@ -37,14 +37,18 @@ const STRUCTURES: Readonly<Record<number, string>> = {
   [VIRTIO_CAPABILITY.vendor]: 'vendor data',
 };
 
-/** Details of the function whose /sys path is given. Codes: those of `Files.read`. */
-export async function readPciDetails(files: Files, path: string): Promise<Result<PciDetails>> {
+/**
+ * Details of the function whose /sys path is given. `vendor` as the kernel has it: the own space of a virtual function
+ * does not say. Codes: those of `Files.read`.
+ */
+export async function readPciDetails(files: Files, path: string, vendor?: number): Promise<Result<PciDetails>> {
   const config = await files.read(`${path}/config`, 4096);
-  return config.ok ? ok(describeConfig(config.value)) : config;
+  return config.ok ? ok(describeConfig(config.value, vendor)) : config;
 }
 
-export function describeConfig(config: Uint8Array): PciDetails {
+export function describeConfig(config: Uint8Array, known?: number): PciDetails {
   const header = readHeader(config);
+  const vendor = known ?? header?.vendor;
   const walk = walkCapabilities(config);
   const extended = walkExtended(config);
   const serial = deviceSerialNumber(config, extended);
@@ -55,7 +59,7 @@ export function describeConfig(config: Uint8Array): PciDetails {
     capabilities: walk.capabilities,
     extended: extended.capabilities,
     virtio:
-      header?.vendor === 0x1af4
+      vendor === 0x1af4
         ? virtioCapabilities(config, walk).map(
             ({ type, bar, offset, length }) =>
               `${STRUCTURES[type] ?? `structure ${type}`} in BAR ${bar} at 0x${offset.toString(16)}, ${length} bytes`,

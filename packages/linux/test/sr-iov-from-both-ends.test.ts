@@ -5,6 +5,7 @@ import type { Device } from '@airlock/core/device.ts';
 import fc from 'fast-check';
 import { type FakeNode, fakeFiles } from '../src/fake-files.ts';
 import { readInventory } from '../src/inventory.ts';
+import { describeConfig } from '../src/pci-details.ts';
 import { vectorFiles } from './vector-files.ts';
 
 type Tree = Readonly<Record<string, FakeNode>>;
@@ -198,4 +199,15 @@ test('whatever the links say: every function is listed once, and a number is one
     }),
     { numRuns: 300 },
   );
+});
+
+test('what a virtual function’s configuration space says is read by the vendor that the kernel knows', async () => {
+  const files = vectorFiles('q35-7.2-bound');
+  const config = await files.read('/sys/bus/pci/devices/0000:00:03.0/config', 4096);
+  assert.ok(config.ok);
+  const own = config.value.slice();
+  own.fill(0xff, 0, 4);
+  assert.deepEqual(describeConfig(own).virtio, []);
+  assert.equal(describeConfig(own, 0x1af4).virtio.length, 5);
+  assert.deepEqual(describeConfig(own, 0x1af4).virtio, describeConfig(config.value).virtio);
 });

@@ -55,7 +55,9 @@ async function run(context: Context, values: Values, positionals: readonly strin
     }
   }
   const config =
-    device.path.includes('/pci') && device.id.startsWith('pci:') ? await readPciDetails(files, device.path) : undefined;
+    device.path.includes('/pci') && device.id.startsWith('pci:')
+      ? await readPciDetails(files, device.path, device.vendor)
+      : undefined;
   const levels = await readLevels(files);
   const enforced = typeof levels === 'object' ? levels.get(device.id) : undefined;
   const { spdm } = await findAttestableFunctions(files);
