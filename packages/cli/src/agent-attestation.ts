@@ -37,7 +37,7 @@ async function attest(root: string, device: Device, anchors: Anchors, signal: Ab
   const asked = await askFunction(root, device, nonce, signal);
   if (!asked.ok) return { way: wayOf(asked.error.code), claim: unproven(formatProblem(asked.error)) };
   const { evidence, function: shown } = asked.value;
-  const others = shown === null ? ['no ids'] : otherIds(device, shown);
+  const others = otherIds(device, shown);
   // The policy matched what the kernel remembers, the certificate names what configuration space shows now.
   if (others.length > 0) {
     return { way: 'answered', claim: unproven(`configuration space shows ${others.join(', ')}`) };

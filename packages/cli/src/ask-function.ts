@@ -12,8 +12,8 @@ import { openFunctionLink } from './function-link.ts';
 
 export interface AskedFunction {
   readonly evidence: DeviceEvidence;
-  /** What the function says it is; null where its configuration space does not tell. */
-  readonly function: PciIdentity | null;
+  /** What the function says it is. */
+  readonly function: PciIdentity;
 }
 
 /**

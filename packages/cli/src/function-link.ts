@@ -13,8 +13,8 @@ import type { FunctionFacts } from '@airlock/spdm/tdisp/record.ts';
 
 export interface FunctionLink {
   readonly link: Link;
-  /** What the function says it is; null where its configuration space does not tell. */
-  readonly function: PciIdentity | null;
+  /** What the function says it is. */
+  readonly function: PciIdentity;
   /** What the machine shows of it, read anew at each call. */
   readFacts(): Promise<Result<FunctionFacts>>;
   close(): void;
@@ -55,6 +55,9 @@ export async function openFunctionLink(
   const files = nodeFiles({ root, writes: 'nothing' });
   const config = await files.readAt(`${path}/config`, 0, 4096);
   if (!config.ok) return config;
+  // Without it nothing could be compared with the name in its certificate, and any genuine device would do.
+  const shown = pciIdentity(config.value);
+  if (shown === undefined) return fail('doe-gone', `${id}: its configuration space reads all ones`);
   // First without the right to write: most functions have no mailbox.
   const seen = await openDoeMailboxes(files, clock, path);
   if (!seen.ok) return seen;
@@ -67,7 +70,7 @@ export async function openFunctionLink(
   }
   return ok({
     link: doeLink(mailbox.value.mailbox, clock),
-    function: pciIdentity(config.value) ?? null,
+    function: shown,
     readFacts: () => readFunctionFacts(files, path, location),
     close: () => space.value.close(),
   });
