@@ -95,14 +95,28 @@ export function freeSlots(): Part[] {
   });
 }
 
+/** Servers of functions that stay plugged in: a QEMU whose function lost its server may end when the next one comes. */
+const staying = new WeakMap<Guest, DeviceProcess[]>();
+
 /** Boots a guest with free slots. Codes: the guest's. */
-export function bootBench(images: DriverImages): Promise<Result<Guest>> {
-  return bootDriverGuest(images, {
+export async function bootBench(images: DriverImages): Promise<Result<Guest>> {
+  const booted = await bootDriverGuest(images, {
     parts: freeSlots(),
     memory: GUEST_MEMORY,
     // Time in an emulated guest on a busy machine is uneven, which is no fault of a device.
     cmdline: `mem=${GUEST_USES}M tsc=nowatchdog`,
   });
+  if (!booted.ok) return booted;
+  const devices: DeviceProcess[] = [];
+  const guest: Guest = {
+    ...booted.value,
+    async end() {
+      await booted.value.end();
+      for (const device of devices.splice(0)) await device.end();
+    },
+  };
+  staying.set(guest, devices);
+  return ok(guest);
 }
 
 /** Whether a kernel was built with the driver of a type, and what its configuration says of it. */
@@ -196,7 +210,11 @@ export async function runCase(
     if (!expected.has && done.ok) return outcome(fail('device-bench-failed', done.value), done.value);
     return outcome(done);
   } finally {
-    if (device?.ok) await (transport === 'vfio-user plain' ? device.value.kill() : device.value.end());
+    const stays = transport === 'vfio-user plain' ? staying.get(guest) : undefined;
+    if (device?.ok) {
+      if (stays !== undefined) stays.push(device.value);
+      else await device.value.end();
+    }
     rmSync(folder, { recursive: true, force: true });
   }
 }

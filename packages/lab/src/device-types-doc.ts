@@ -41,7 +41,7 @@ Nothing else is let pass:
 
 ${KNOWN_LINES.map(({ type, line, reason }) => `- **${type}**: \`${line.source.replaceAll('\\', '')}\`: ${reason}.`).join('\n')}
 
-Two things that look like the device's doing, and are not:
+Two more that look like the device's doing, and are not:
 
 - **crypto**, let go or unplugged while the kernel still tests the algorithm (the first fraction of a second after its
   driver bound): \`WARNING: crypto/algapi.c\` in \`crypto_unregister_alg\`. The driver takes an algorithm out of the kernel

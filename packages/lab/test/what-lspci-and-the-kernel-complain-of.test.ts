@@ -61,3 +61,27 @@ test('a line of the kernel counts from warning on, unless it is known for that t
   assert.equal(complaints(log, 'block').length, 4);
   assert.equal(complaints('', null).length, 0);
 });
+
+test('a known trace is passed over to its end, and nothing beside it', () => {
+  const log = [
+    '<4>[   1.0] before',
+    '<4>[   1.1] ------------[ cut here ]------------',
+    '<4>[   1.1] Memory manager not clean during takedown.',
+    '<4>[   1.1] WARNING: drivers/gpu/drm/drm_mm.c:965',
+    '<4>[   1.1] Call Trace:',
+    '<4>[   1.1] ---[ end trace 0000000000000000 ]---',
+    '<4>[   1.2] ------------[ cut here ]------------',
+    '<4>[   1.2] WARNING: kernel/other.c:1',
+    '<4>[   1.2] ---[ end trace 0000000000000000 ]---',
+  ].join('\n');
+  assert.deepEqual(
+    complaints(log, 'gpu').map((line) => line.slice(12)),
+    [
+      'before',
+      '------------[ cut here ]------------',
+      'WARNING: kernel/other.c:1',
+      '---[ end trace 0000000000000000 ]---',
+    ],
+  );
+  assert.equal(complaints(log, 'block').length, 9);
+});
