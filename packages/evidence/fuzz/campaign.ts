@@ -5,14 +5,18 @@
  */
 import type { Problem } from '@airlock/core/result.ts';
 import { type AppraiseOptions, appraise } from '../src/appraise.ts';
+import { isCorim, readCorim } from '../src/corim/corim.ts';
 import { EVIDENCE_ERRORS } from '../src/errors.ts';
 import { recognise } from '../src/recognise.ts';
+import { referencesOfCorim } from '../src/references.ts';
 import { mutate, seeded } from './mutate.ts';
 
 export interface Target {
   readonly name: string;
   /** The first is mutated, or all in turn; the rest stands beside it. */
   readonly files: readonly Uint8Array[];
+  /** Of the files the last: a CoRIM that the evidence is held against. */
+  readonly reference?: true;
   readonly options: AppraiseOptions;
 }
 
@@ -64,6 +68,9 @@ export function runReaders(targets: readonly Target[], seed: number, count: numb
     tally.mutations++;
     try {
       const { problems } = recognise('file', file);
+      const corim = isCorim(file) ? readCorim(file) : null;
+      if (corim?.ok === false) countCodes([corim.error], tally);
+      else if (corim !== null) referencesOfCorim(corim.value, 'corim');
       countCodes(problems, tally);
       if (problems.length > 0) tally.refused++;
     } catch (error) {
@@ -82,14 +89,15 @@ function countCodes(problems: readonly Problem[], tally: Tally): void {
 
 /** Verdict and claims of accepted evidence; null for what is rejected. */
 function claimsOf(target: Target, files: readonly Uint8Array[], tally?: Tally): string | null {
-  const read = files.map((file, i) => recognise(`file ${i}`, file));
-  const problems = read.flatMap((one) => one.problems);
+  const corim = target.reference === true ? readCorim(files[files.length - 1] ?? new Uint8Array()) : null;
+  const read = (corim === null ? files : files.slice(0, -1)).map((file, i) => recognise(`file ${i}`, file));
+  const problems = [...read.flatMap((one) => one.problems), ...(corim?.ok === false ? [corim.error] : [])];
   if (tally !== undefined) countCodes(problems, tally);
   if (problems.length > 0 && tally !== undefined) tally.refused++;
   const report = appraise(
     read.flatMap(({ found }) => found),
     [],
-    target.options,
+    corim?.ok === true ? { ...target.options, references: [referencesOfCorim(corim.value, 'corim')] } : target.options,
   );
   JSON.stringify(report);
   if (report?.verdict !== 'accepted' || problems.length > 0) return null;

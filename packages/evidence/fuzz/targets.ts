@@ -1,7 +1,9 @@
 /** One of each kind, all made here. */
-import { sign } from 'node:crypto';
+import { createHash, sign } from 'node:crypto';
 import { nodeCrypto } from '../src/node-crypto.ts';
-import { revokeDer, rootOf } from '../test/support/authority.ts';
+import { revokeDer, rootOf, signer } from '../test/support/authority.ts';
+import { cbor, map, tagged } from '../test/support/cbor.ts';
+import { cpak, token } from '../test/support/cca-realm.ts';
 import { nvidiaDevice, nvidiaRoots } from '../test/support/nvidia-device.ts';
 import { rimRoots, rimText } from '../test/support/rim-maker.ts';
 import { headerBytes, KEY, responseBytes } from '../test/support/se-machine.ts';
@@ -111,7 +113,63 @@ function secureExecution(): Target {
   };
 }
 
+/** A token of RMM 2.0 whose components a signed CoRIM vouches for. */
+function cca(): Target {
+  const maker = signer('maker', 'P-256');
+  const digest = (text: string) => createHash('sha256').update(text).digest();
+  const part = (type: string) => map({ 1: type, 2: digest(type), 4: '1', 5: digest('signer') });
+  const vouched = (type: string) =>
+    map({
+      0: 'cca.software-component',
+      1: map({ 0: map({ 0: '1' }), 2: [['sha-256', digest(type)]], 11: type, 13: [tagged(560, digest('signer'))] }),
+    });
+  const configuration = map({
+    0: 'cca.platform-config',
+    1: map({ 4: tagged(563, [Buffer.alloc(4, 7), Buffer.alloc(4, 0xf0)]) }),
+  });
+  const environment = map({ 0: map({ 0: tagged(560, Buffer.alloc(32)) }) });
+  const comid = map({
+    1: map({ 0: 'c' }),
+    4: map({ 0: [[environment, [vouched('BL'), vouched('RMM'), configuration]]] }),
+  });
+  const profile = tagged(32, 'tag:arm.com,2025:cca_platform#1.0.0');
+  const payload = cbor(tagged(501, map({ 0: 'made', 1: [tagged(506, cbor(comid))], 3: profile })));
+  const header = cbor(map({ 1: -7, 3: 'application/rim+cbor' }));
+  const signature = sign('sha256', cbor(['Signature1', header, new Uint8Array(), payload]), {
+    key: maker.key,
+    dsaEncoding: 'ieee-p1363',
+  });
+  const platformClaims = [
+    [2399, [part('BL'), part('RMM')]],
+    [2401, Buffer.alloc(4, 7)],
+  ] as const;
+  return {
+    name: 'CCA',
+    files: [token({ tag: 907, platformClaims }), cbor(tagged(18, [header, new Map(), payload, signature]))],
+    reference: true,
+    options: { crypto, asOf, trustedKeys: [cpak.spki, maker.spki] },
+  };
+}
+
+/** As hexdump prints it. */
+function dumped(): Target {
+  const machine = snpMachine();
+  const lines = (
+    Buffer.from(machine.report.bytes)
+      .toString('hex')
+      .match(/.{1,32}/g) ?? []
+  ).map(
+    (line, i) =>
+      `${(i * 16).toString(16).padStart(8, '0')}  ${line.replace(/../g, '$& ').padEnd(50)}|................|`,
+  );
+  return {
+    name: 'SNP as text',
+    files: [new Uint8Array(Buffer.from(lines.join('\n'))), pem(...machine.certificates.map(({ der }) => der))],
+    options: { crypto, asOf, roots: machine.roots },
+  };
+}
+
 export const makeTargets = (): Target[] => [
   ...[snp('Genoa', 3), snp('Turin', 5), tdx(4), tdx(5), azure()],
-  ...[nvidia(), secureExecution()],
+  ...[nvidia(), secureExecution(), cca(), dumped()],
 ];
