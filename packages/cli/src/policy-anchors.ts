@@ -33,8 +33,10 @@ export async function readAnchors(context: Context, policy: Policy, folder: stri
     if (into.has(name)) return;
     const input = await read(values);
     // Without it nobody proves what the rule asks for, and its otherwise counts.
-    if (input instanceof UsageError) context.stderr(`airlock agent run: ${printable(input.message)}\n`);
-    else {
+    if (input instanceof UsageError) {
+      const what = printable(input.message.replace(/^--[a-z]+ /, ''));
+      context.stderr(`airlock agent run: ${what}; nothing proves what the policy names it for\n`);
+    } else {
       const both = more === undefined ? input : await read({ ...values, ...more });
       into.set(name, both instanceof UsageError ? input : both);
     }

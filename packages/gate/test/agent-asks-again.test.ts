@@ -201,6 +201,28 @@ test('one whose ids change in place has proven nothing as what it is now', async
   assert.equal(machine.driverOf(NVME.slot), null);
 });
 
+test('one that takes its place just before it is bound is taken off again, and has to prove itself', async (t) => {
+  const machine = fakeMachine([ROOT_DISK, NVME]);
+  const write = machine.files.write.bind(machine.files);
+  let swapped = 0;
+  const files: { write: typeof write } = machine.files;
+  files.write = async (path, data, offset) => {
+    if (path.endsWith('/nvme/bind') && swapped === 0) {
+      swapped = 1;
+      machine.unplug(NVME.slot);
+      machine.plug(NVME);
+    }
+    return write(path, data, offset);
+  };
+  const attest = inTurn(proof, (device) => unproven(device, 'answered', 'a stranger'));
+  const { agent, asked } = await started(attest, { machine });
+  t.after(() => agent.close('test'));
+  const status = await asked(2);
+  assert.equal(swapped, 1);
+  assert.equal(machine.driverOf(NVME.slot), null);
+  assert.equal(levelOf(status, ID), 'disconnected enforced');
+});
+
 test('so has one whose configuration space says something else than the kernel remembers', async (t) => {
   const machine = fakeMachine([ROOT_DISK, NVME]);
   const text = POLICY;
