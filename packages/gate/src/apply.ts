@@ -261,18 +261,43 @@ async function bind(bus: string, node: string, driver: string, files: Files): Pr
 }
 
 /**
- * Lets the kernel choose a driver. For a virtual function the physical one's switch is on for that long: while this one
- * is there no other can be made, and those that are there are bound or held, each by its own driver_override.
+ * Lets the kernel choose a driver. For a virtual function whose physical one binds none by itself that switch is on
+ * meanwhile, and every other of its virtual functions that has neither a driver nor an override is held first.
  */
 async function probe(bus: string, node: string, files: Files): Promise<Result<void>> {
-  const path = `/sys/bus/${bus}/devices/${node}/physfn/${VIRTUAL_AUTOPROBE}`;
-  const held = bus === 'pci' ? await readText(files, path) : null;
-  const opened = held?.ok === true && held.value === '0';
-  if (opened) await files.write(path, '1');
+  const physical = `/sys/bus/${bus}/devices/${node}/physfn`;
+  const held = bus === 'pci' ? await readText(files, `${physical}/${VIRTUAL_AUTOPROBE}`) : null;
+  const opens = held?.ok === true && held.value === '0';
+  if (opens) {
+    const alone = await holdSiblings(physical, node, files);
+    if (!alone.ok) return alone;
+    await files.write(`${physical}/${VIRTUAL_AUTOPROBE}`, '1');
+  }
   const written = await files.write(`/sys/bus/${bus}/drivers_probe`, node);
-  if (!opened) return written;
-  const closed = await files.write(path, '0');
+  if (!opens) return written;
+  const closed = await files.write(`${physical}/${VIRTUAL_AUTOPROBE}`, '0');
   return closed.ok ? written : closed;
+}
+
+async function holdSiblings(physical: string, node: string, files: Files): Promise<Result<void>> {
+  // While virtual functions are being made the kernel holds this read: after it they are all there.
+  const count = await files.read(`${physical}/sriov_numvfs`, 64);
+  if (!count.ok) return count;
+  const names = await files.list(physical);
+  if (!names.ok) return names;
+  for (const name of names.value.filter((one) => /^virtfn\d+$/.test(one))) {
+    const link = await files.link(`${physical}/${name}`);
+    const sibling = link.ok ? link.value.slice(link.value.lastIndexOf('/') + 1) : node;
+    if (sibling === node || !isName(sibling)) continue;
+    const path = `/sys/bus/pci/devices/${sibling}`;
+    const override = await readText(files, `${path}/driver_override`);
+    const free = override?.ok === true && (override.value === '' || override.value === '(null)');
+    const driver = free ? await boundDriver(files, 'pci', sibling) : undefined;
+    if (driver?.ok !== true || driver.value !== null) continue;
+    const written = await files.write(`${path}/driver_override`, 'none');
+    if (!written.ok && written.error.code !== 'file-missing') return written;
+  }
+  return { ok: true, value: undefined };
 }
 
 /** The name of the one device of `bus` below a parent on any bus that has transports. */

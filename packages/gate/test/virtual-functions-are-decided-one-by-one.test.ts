@@ -113,6 +113,39 @@ test('where only the kernel knows the driver, the switch is on for no longer tha
   assert.equal(switchOf(after), 'enforced');
 });
 
+test('while the switch is on, virtual functions that nobody has decided on yet are held', async () => {
+  const machine = fakeMachine({
+    release: '6.12.107',
+    functions: [{ ...card(PHYSICAL), vendor: 0x8086, device: 0x10ca, driver: 'igbvf', virtuals: 3 }].map(
+      ({ virtio: _, ...plain }) => plain,
+    ),
+    builtin: { pci: ['igbvf'] },
+  });
+  await machine.files.write('/sys/bus/pci/drivers_autoprobe', '0');
+  await machine.files.write(SWITCH, '0');
+  await machine.files.write(COUNT, '3');
+  const bind = async (node: string) => {
+    const hands = { files: machine.files, commands: machine.commands, modprobe: null };
+    const step: Step = { kind: 'bind', device: `pci:${node}`, bus: 'pci', node, driver: '*' };
+    const [applied] = await applyPlan({ version: 1, steps: [step] }, hands);
+    return applied?.outcome.status;
+  };
+  assert.equal(await bind(SECOND), 'enforced');
+  assert.deepEqual(
+    [FIRST, SECOND, '0000:00:01.3'].map((address) => [machine.driverOf('pci', address), overrideOf(machine, address)]),
+    [
+      [null, 'none'],
+      ['igbvf', '(null)'],
+      [null, 'none'],
+    ],
+  );
+  assert.equal(await bind(FIRST), 'enforced', 'one that is held is let in when its turn comes');
+  assert.equal(overrideOf(machine, '0000:00:01.3'), 'none');
+  machine.files.tree.set(COUNT, { fails: 'file-timeout' });
+  assert.equal(await bind('0000:00:01.3'), 'failed', 'not while the kernel is making some');
+  assert.equal(String(machine.files.tree.get(SWITCH)).trim(), '0');
+});
+
 test('a switch that somebody turned on again is told, and turned off', async () => {
   const machine = fakeMachine({ functions: [{ ...card(PHYSICAL), virtuals: 1 }], modules: MODULES });
   await enforced(machine, { [PHYSICAL]: 'limited' });
