@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { evidencePath, missing } from '../../evidence/test/support/evidence.ts';
 import { snpMachine } from '../../evidence/test/support/snp-machine.ts';
 import { run } from '../src/main.ts';
@@ -51,6 +52,50 @@ test('the form of a file does not matter, nor does its name', async () => {
       name,
     );
   }
+});
+
+test('what gzip packed is unpacked, once and up to a limit', async () => {
+  const packed = file('report.gz', gzipSync(machine.report.bytes));
+  const at = context();
+  assert.equal(await run(at, ['verify', '--json', packed, ...certificates]), 1);
+  assert.equal(JSON.parse(at.out()).appraisals[0].title, 'AMD SEV-SNP report, version 5, Genoa');
+  for (const [name, bytes, said] of [
+    ['bomb.gz', gzipSync(Buffer.alloc(64 * 1024 * 1024)), /gzip: more than 8388608 bytes/],
+    ['cut.gz', gzipSync(machine.report.bytes).subarray(0, 150), /gzip: broken or cut off/],
+  ] as const) {
+    const refused = context();
+    assert.equal(await run(refused, ['verify', file(name, bytes)]), 2);
+    assert.match(refused.err(), said);
+  }
+  const twice = context();
+  assert.equal(await run(twice, ['verify', file('twice.gz', gzipSync(gzipSync(machine.report.bytes)))]), 1);
+  assert.match(twice.out(), /file-not-recognised/);
+});
+
+test('roots of the verifier’s are for what no vendor’s root is built in for, and stand in for none', async () => {
+  const root = machine.certificates.at(-1)?.der ?? new Uint8Array();
+  const at = context();
+  assert.equal(await run(at, ['verify', report, ...certificates, '--roots', file('root.der', root)]), 1);
+  assert.match(at.out(), /✗ chain\.root {2}ARK-Genoa/);
+  const alone = context();
+  assert.equal(await run(alone, ['verify', ...certificates, '--certificates', '--roots', 'root.der']), 0);
+  const none = context();
+  assert.equal(await run(none, ['verify', report, '--roots', report]), 2);
+  assert.match(none.err(), /--roots report\.bin: no certificate in it/);
+});
+
+test('an accepted verdict says what nobody asked', { skip: missing }, async () => {
+  const files = ['ms-milan_attestation_report.bin', 'ms-milan_vcek.pem', 'gosev-ask_ark_milan.pem'];
+  const args = ['verify', ...files.map((name) => evidencePath(`snp/${name}`)), '--as-of', '2026-11-20'];
+  const open = context();
+  assert.equal(await run(open, args), 0);
+  assert.match(open.out(), /^ACCEPTED.*\nNot asked, so not known: .*--nonce.*--measurement/s);
+  const report = context();
+  assert.equal(await run(report, [...args, '--json']), 0);
+  const { measurement } = JSON.parse(report.out()).appraisals[0].claims;
+  const asked = context();
+  assert.equal(await run(asked, [...args, '--measurement', measurement]), 0);
+  assert.doesNotMatch(asked.out().split('\n\n')[0] ?? '', /--measurement/);
 });
 
 test('what is no evidence is rejected with a code, never with a stack', async () => {
