@@ -152,7 +152,7 @@ export function judge(
     record === undefined
       ? null
       : judgeInterface(record, evidence.chain, {
-          ...{ function: address, compare: false },
+          ...{ function: address, compare: record.by === 'tsm' },
           ...(allowed === undefined ? {} : { allowed }),
         });
   const verdict = its?.verdict === 'rejected' ? 'rejected' : appraisal.value.verdict;

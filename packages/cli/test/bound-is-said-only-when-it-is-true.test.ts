@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { ok } from '@airlock/core/result.ts';
+import type { Appraisal } from '@airlock/evidence/check.ts';
+import { vectorOf } from '@airlock/evidence/ear.ts';
 import { bindingDigests } from '@airlock/evidence/machine/binding.ts';
 import { type BundleDevice, writeBundle } from '@airlock/evidence/machine/bundle.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
@@ -127,6 +129,12 @@ test('a device that the TSM of a known VM locked and started, and whose report f
   assert.deepEqual([good.code, good.tier, good.failed], [0, 'bound', []], good.err);
 });
 
+test('for others an interface that fits is configured well, and says nothing of who the device is', async () => {
+  const its = (await verify({}, ...BOUND)).told.appraisals.find(({ kind }) => kind === 'tdisp-interface');
+  assert.ok(its !== undefined);
+  assert.deepEqual(vectorOf(its as unknown as Appraisal), { configuration: 2 });
+});
+
 test('what the VM’s evidence does not cover binds nothing', async () => {
   const changes: readonly ((shown: BundleDevice) => BundleDevice)[] = [
     (shown) => ({ ...shown, interface: null }),
@@ -221,6 +229,20 @@ for (const [name, [given, failed]] of Object.entries(CASES))
     const waived = await verify(given, ...LAUNCH, ...allowed.flatMap((id) => ['--allow', id]));
     assert.match(waived.tier, /^attested: /);
   });
+
+test('registers outside of the report are the host’s: not bound, unless the verifier says that he knows them', async () => {
+  const ranges = [{ firstPage: 0n, pages: 3, attributes: 0, rangeId: 0 }];
+  const given: Case = { record: { report: encodeInterfaceReport({ ...REPORT, ranges }) } };
+  const judged = await verify(given, ...BOUND);
+  assert.deepEqual([judged.code, judged.failed], [1, ['machine.interface', 'machine.tier']]);
+  const its = judged.told.appraisals.find(({ kind }) => kind === 'tdisp-interface');
+  const failed = its?.checks.filter(({ status }) => status === 'failed');
+  assert.deepEqual(
+    failed?.map(({ id, found }) => [id, found]),
+    [['tdisp.coverage', 'not 1 of 4 pages of BAR 0']],
+  );
+  assert.equal((await verify(given, ...BOUND, '--allow', 'tdisp.coverage')).tier, 'bound');
+});
 
 test('a VM that nobody knows what it runs can say anything: attested, not bound', async () => {
   const unknown = await verify({}, '--tier', 'bound');

@@ -127,7 +127,7 @@ const OF: readonly { readonly claim: TrustClaim; readonly ids: RegExp }[] = [
     claim: 'executables',
     ids: /^(launch\.|nvidia\.(reference|rim|measurement|fwid)|measurement\.|reference\.|tdx\.event-log|tpm\.(event-log|pcrs))/,
   },
-  { claim: 'configuration', ids: /^(snp\.(policy|vmpl|bits)|tdx\.(debug|attributes)|cca\.lifecycle|se\.)/ },
+  { claim: 'configuration', ids: /^(snp\.(policy|vmpl|bits)|tdx\.(debug|attributes)|cca\.lifecycle|se\.|tdisp\.)/ },
   { claim: 'hardware', ids: /^(snp\.tcb|tdx\.tcb|tdx\.module|tdx\.qe-identity|tdx\.collateral)/ },
 ];
 const DEBUG: readonly CheckId[] = ['snp.policy.debug', 'tdx.debug'];
@@ -152,7 +152,8 @@ export function vectorOf({ kind, checks }: Appraisal): Partial<Record<TrustClaim
     if (LAUNCHED.includes(id) && status === 'passed') raise('executables', APPROVED_BOOT);
     if (claim !== undefined && claim !== 'executables' && status === 'passed') raise(claim, AFFIRMING);
   }
-  const sound = checks.some(({ status }) => status === 'passed');
+  // An interface’s record says how a device is set up, and not who it is.
+  const sound = kind !== 'tdisp-interface' && checks.some(({ status }) => status === 'passed');
   if (sound && vector['instance-identity'] === undefined) vector['instance-identity'] = AFFIRMING;
   if (sound && vector.hardware === undefined && kind !== 'tpm-2.0') vector.hardware = AFFIRMING;
   // A secured CCA platform debugs no realm; the others have a check of their own above.

@@ -194,6 +194,16 @@ test('firmware that was compared does not say which kernel it is that says so', 
   assert.equal(tierOf(appraised('tpm-2.0', [compared('pcr4, pcr11')]), td), 'bound');
 });
 
+test('whoever lets a check of the VM fail gives up that its devices are bound', () => {
+  const bundle = bundleOf([shown('a', gpu, { interface: INTERFACE })]);
+  const judgeDevice = () => ({ ...nothing, interfaceAppraisal: fits });
+  const minimumTcb = { microcode: 255 };
+  const waived = new Set(['nvidia.reference', 'snp.tcb.minimum']);
+  const judged = judge(bundle, { judgeDevice, minimumTcb, allowed: waived });
+  assert.deepEqual([judged.verdict, judged.tiers], ['accepted', ['attested']]);
+  assert.match(judged.devices[0]?.because.join() ?? '', /allowed that snp\.tcb\.minimum fails/);
+});
+
 test('a TPM’s word about an interface is that of no confidential VM', () => {
   const tpm = makeTpm();
   const pcrs = Array.from({ length: 24 }, () => new Uint8Array(32));

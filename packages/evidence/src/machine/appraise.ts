@@ -128,11 +128,13 @@ function findingsOf(
 
 /** The same as one report, the machine last: what prints and signs reports needs no other form. */
 export function reportOfMachine(machine: MachineReport, source: string): Report {
-  const devices = machine.devices.flatMap(({ name, identity, appraisal }): ReportedAppraisal[] =>
-    appraisal === null
-      ? []
-      : [{ ...appraisal, source: `${source}: ${name}`, ...(identity === null ? {} : { identity }) }],
-  );
+  const devices = machine.devices.flatMap(({ name, identity, appraisal, interface: its }): ReportedAppraisal[] => {
+    const from = `${source}: ${name}`;
+    return [
+      ...(appraisal === null ? [] : [{ ...appraisal, source: from, ...(identity === null ? {} : { identity }) }]),
+      ...(its === null ? [] : [{ ...its, source: from }]),
+    ];
+  });
   const tiers = Object.fromEntries(
     machine.devices.map(({ name, tier, because }) => [
       name,

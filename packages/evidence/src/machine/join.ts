@@ -60,6 +60,8 @@ export interface DeviceVerdict {
   readonly because: readonly string[];
   readonly identity: string | null;
   readonly appraisal: Appraisal | null;
+  /** Of its interface, where one is shown and somebody compared it. */
+  readonly interface: Appraisal | null;
 }
 
 export interface MachineVerdict {
@@ -88,7 +90,12 @@ export function joinMachine(input: JoinInput): MachineVerdict {
   const vmGood = vms.length > 0 && good.length === vms.length && covered;
   const wanted = nonce === undefined ? null : deviceNonce(crypto, nonce);
   const repeated = repetitions(crypto, devices);
-  const launch = vmGood && knownSoftware(vms, input.vouching ?? []);
+  const launch = !vmGood
+    ? 'the VM’s evidence does not vouch for it'
+    : (waivedIn([...vms.map(({ appraisal }) => appraisal), ...(input.vouching ?? [])]) ??
+      (knownSoftware(vms, input.vouching ?? [])
+        ? null
+        : 'nobody compared what the VM runs, and any guest can say that its device is locked'));
   const verdicts = devices.map((device) => judge(input, list, device, { vmGood, wanted, repeated, launch }));
   return { verdict: verdictOf(list.checks), checks: list.checks, devices: verdicts };
 }
@@ -97,6 +104,14 @@ type List = ReturnType<typeof createChecklist>;
 
 /** Evidence of hardware that keeps a VM's memory from its host. */
 const CONFIDENTIAL: readonly string[] = ['amd-sev-snp', 'intel-tdx', 'arm-cca', 'ibm-se'];
+
+/** What was waived of the VM, in words: a host that may debug or move it changes what it says. */
+function waivedIn(appraisals: readonly Appraisal[]): string | null {
+  const waived = appraisals.flatMap(({ checks }) =>
+    checks.filter(({ status }) => status === 'allowed').map(({ id }) => id),
+  );
+  return waived.length === 0 ? null : `of the VM it was allowed that ${[...new Set(waived)].join(', ')} fails`;
+}
 
 /**
  * Does the verifier know which software says what the statement says? What a kernel writes about its devices is worth as
@@ -127,10 +142,16 @@ function kernelCompared({ kind, checks }: Appraisal): boolean {
   return wanted.every((value) => compared.some(({ found }) => value.test(found)));
 }
 
+/** Kinds that always say whether their launch digest was compared; of Secure Execution se.measurement says it. */
+const BY_SET: readonly string[] = ['amd-sev-snp', 'intel-tdx', 'arm-cca'];
+
 function launchCompared(appraisal: Appraisal): boolean {
   const { checks } = appraisal;
   // A set of reference values with the launch digest in it takes the unchecked one away.
-  const bySet = passed(appraisal, 'reference.value') && !checks.some(({ id }) => id === 'launch.measurement');
+  const bySet =
+    BY_SET.includes(appraisal.kind) &&
+    passed(appraisal, 'reference.value') &&
+    !checks.some(({ id }) => id === 'launch.measurement');
   const byPolicy = checks.some(
     ({ id, status, subject }) => id === 'policy.platform' && subject === 'measurement' && status === 'passed',
   );
@@ -179,8 +200,8 @@ interface Around {
   readonly vmGood: boolean;
   readonly wanted: Uint8Array | null;
   readonly repeated: ReadonlyMap<string, string>;
-  /** Is the software known that says what it says of interfaces? */
-  readonly launch: boolean;
+  /** Why the software that speaks of interfaces cannot be believed; null where it can. */
+  readonly launch: string | null;
 }
 
 function judge(input: JoinInput, list: List, device: JoinDevice, around: Around): DeviceVerdict {
@@ -232,11 +253,11 @@ function judge(input: JoinInput, list: List, device: JoinDevice, around: Around)
     expected: `${least} or more`,
     found: because.length === 0 ? tier : `${tier}: ${because.join('; ')}`,
   });
-  return { name, tier, because, identity, appraisal };
+  return { name, tier, because, identity, appraisal, interface: device.interfaceAppraisal };
 }
 
 /** Locked to this VM: adds to `because` what is not so. */
-function isBound(list: List, device: JoinDevice, launch: boolean, because: string[]): boolean {
+function isBound(list: List, device: JoinDevice, launch: string | null, because: string[]): boolean {
   const { name, interface: locked, interfaceAppraisal, lockedBy } = device;
   if (locked === null) {
     because.push(
@@ -257,9 +278,11 @@ function isBound(list: List, device: JoinDevice, launch: boolean, because: strin
   if (!byTsm) because.push('the platform’s TSM did not lock it: another device may do its DMA');
   const runs = { subject: name, expected: 'a confidential VM whose launch was compared, down to its kernel' };
   // What keeps it from being bound need not keep it from being attested.
-  if (launch) list.check('machine.launch', true, { ...runs, found: 'compared' });
-  else list.unchecked('machine.launch', { ...runs, found: 'nobody compared what runs in the VM that says so' });
-  if (!launch) because.push('nobody compared what the VM runs, and any guest can say that its device is locked');
+  if (launch === null) list.check('machine.launch', true, { ...runs, found: 'compared' });
+  else {
+    list.unchecked('machine.launch', { ...runs, found: launch });
+    because.push(launch);
+  }
   const { state } = locked;
   const running = state === 'RUN';
   list.check('machine.tdisp', running, {
@@ -282,7 +305,7 @@ function isBound(list: List, device: JoinDevice, launch: boolean, because: strin
             : failuresOf(interfaceAppraisal),
   });
   if (!compared) because.push('its interface report was not found to fit');
-  return byTsm && launch && running && compared;
+  return byTsm && launch === null && running && compared;
 }
 
 function failuresOf({ checks }: Appraisal): string {

@@ -17,7 +17,10 @@ export interface AppraiseInterface {
   readonly layout: FunctionLayout | null;
   /** What a machine shows of it beside the record. */
   readonly shown?: BoundInterface;
-  /** Must the report be compared with the function? Else it is told that it was not. */
+  /**
+   * Is somebody to be let in because of it? Then the report must be compared, and hold every page of the BARs: registers
+   * outside of it are the host's, which could have the device reach any memory. Else what is missing is told.
+   */
   readonly compare: boolean;
   readonly allowed?: ReadonlySet<string>;
 }
@@ -150,7 +153,7 @@ function compare(
   const offset = lock?.offset ?? null;
   const placement =
     facts.virtual || offset === null ? ({ kind: 'by-bar' } as const) : ({ kind: 'addresses', offset } as const);
-  checkInterfaceReport(list, { report, layout, placement, lockFlags: lock?.flags ?? null });
+  checkInterfaceReport(list, { report, layout, placement, lockFlags: lock?.flags ?? null, whole: must });
   checkConfigHeld(list, facts.before, facts.config);
 }
 
