@@ -1,42 +1,18 @@
 /** The program of docs/write-your-own-device.md, as it stands there: at most 60 lines, run, and found by a client. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { ownDeviceProgram, startOwnDevice } from './support/own-device.ts';
 
-const CHECKOUT = fileURLToPath(new URL('../../..', import.meta.url));
 const HEADER = 16;
 const CONFIG_REGION = 7;
 
-function programOf(document: string): string {
-  return /^```ts\n([\s\S]*?)^```$/m.exec(document)?.[1] ?? '';
-}
-
 test('the document’s device has at most 60 lines, starts as it stands, and is a virtio entropy device on PCI', async (t) => {
-  const program = programOf(readFileSync(join(CHECKOUT, 'docs/write-your-own-device.md'), 'utf8'));
-  const lines = program.split('\n').filter((line) => line.trim() !== '');
+  const lines = ownDeviceProgram()
+    .split('\n')
+    .filter((line) => line.trim() !== '');
   assert.ok(lines.length > 20 && lines.length <= 60, `${lines.length} lines`);
-  const folder = mkdtempSync(join(tmpdir(), 'airlock-own-device-'));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
-  // As in the checkout: its imports lead somewhere.
-  symlinkSync(join(CHECKOUT, 'node_modules'), join(folder, 'node_modules'));
-  writeFileSync(join(folder, 'my-device.ts'), program);
-  const socket = join(folder, 's');
-  const child = spawn(process.execPath, [join(folder, 'my-device.ts'), socket], { stdio: ['ignore', 'pipe', 'pipe'] });
-  const gone = new Promise<number | null>((resolve) => child.on('close', resolve));
-  t.after(() => child.kill('SIGKILL'));
-  let said = '';
-  await new Promise<void>((resolve, reject) => {
-    child.stderr.on('data', (bytes: Buffer) => {
-      said += bytes.toString();
-    });
-    child.stdout.on('data', () => resolve());
-    void gone.then(() => reject(new Error(said)));
-  });
+  const { socket, gone, said } = await startOwnDevice(t);
 
   // A client as QEMU is one: its version, then the first bytes of configuration space.
   const client = connect(socket);
@@ -59,7 +35,7 @@ test('the document’s device has at most 60 lines, starts as it stands, and is 
     body.copy(message, HEADER);
     client.write(message);
     const reply = await replies.next();
-    assert.ok(!reply.done, said);
+    assert.ok(!reply.done, said());
     return reply.value;
   };
   await ask(1, Buffer.from(`\0\0\0\0${JSON.stringify({ capabilities: {} }).padEnd(200)}\0`));
@@ -69,5 +45,5 @@ test('the document’s device has at most 60 lines, starts as it stands, and is 
   const reply = await ask(9, access);
   assert.equal(reply.subarray(-4).toString('hex'), 'f41a4410'); // 1af4:1044
   client.destroy();
-  assert.equal(await gone, 0, said);
+  assert.equal(await gone, 0, said());
 });

@@ -23,20 +23,20 @@ export const KNOWN_LINES: readonly KnownLine[] = [
   {
     type: 'gpu',
     line: /drm_plane_enable_fb_damage_clips\(\) not called/,
-    reason:
-      'virtio_gpu’s cursor plane does not ask for damage clips; the driver’s, before the device is asked anything',
+    reason: 'virtio_gpu looks at the damage clips of a plane for which it never turned them on',
   },
   {
     type: 'gpu',
     line: /Memory manager not clean during takedown/,
     trace: true,
     reason:
-      'virtio_gpu resets the device without waiting for the answers to its last commands, and keeps their buffers; QEMU’s own virtio-gpu-pci, let go and taken again 64 times on Linux 7.2, had it 44 times, ours 1 time in 24',
+      'virtio_gpu lets the device go while it still holds buffers of its own; QEMU’s own virtio-gpu-pci, let go and taken again 64 times on Linux 7.2, said it 44 times, with ours 1 time in 24',
   },
   {
     type: 'pmem',
     line: /unable to guarantee persistence of writes/,
-    reason: 'x86 has no flush instruction that this virtual processor would need; libnvdimm says it of the machine',
+    reason:
+      'a region without a DIMM behind it, which every virtio_pmem is, flushes in a way that libnvdimm does not know; it flushes all the same',
   },
 ];
 

@@ -10,8 +10,9 @@ import { connect, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { startOwnDevice } from '../../device/test/support/own-device.ts';
 import type { KernelSeries } from '../src/cache.ts';
-import { freeSlots, runCase } from '../src/device-bench.ts';
+import { freeSlots, PORTS, runCase } from '../src/device-bench.ts';
 import { DEVICE_CASES } from '../src/device-cases.ts';
 import { type DeviceProcess, startDevice } from '../src/device-process.ts';
 import { bootDriverGuest, type DriverImages, prepareDriverGuest, vhostUserPart } from '../src/driver-guest.ts';
@@ -286,6 +287,30 @@ sync; sha256sum deep/er/moved | cut -d' ' -f1`,
         each.diagnostic(assertClean(outcome, one, images.value.kernel));
       });
     }
+
+    await t.test(
+      'the program of docs/write-your-own-device.md is this kernel’s random number generator',
+      async (each) => {
+        const own = await startOwnDevice(each);
+        const before = await shell(guest, 'cat /sys/class/misc/hw_random/rng_available');
+        const address = { type: 'unix', path: own.socket };
+        const asked = { driver: 'vfio-user-pci', socket: address, bus: `port${PORTS}`, id: 'own' };
+        const plugged = await guest.qmp.execute('device_add', asked);
+        assert.ok(plugged.ok, JSON.stringify(plugged));
+        const read = await shell(
+          guest,
+          `cd /sys/class/misc/hw_random
+for i in $(seq 100); do new=$(tr ' ' '\\n' <rng_available | grep virtio_rng | grep -vxF "$(echo ${before.trim()} | tr ' ' '\\n')") && break; sleep 0.2; done
+echo $new >rng_current
+dd if=/dev/hwrng bs=64 count=8 2>/dev/null | tr -d '\\0'`,
+          60,
+        );
+        // The kernel may hand out first what it had of the one before.
+        assert.match(read, /<AIRLOCK [0-9]{8}><AIRLOCK [0-9]{8}>/);
+        await guest.qmp.execute('device_del', { id: 'own' });
+        assert.equal(await own.gone, 0, own.said());
+      },
+    );
 
     await guest.end();
 
