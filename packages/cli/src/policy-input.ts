@@ -122,10 +122,14 @@ export function onceStdin(...paths: readonly (string | undefined)[]): void {
 
 /**
  * The machine as the gate will see it at the next boot: what is there, was there. For inventories of machines on which
- * no gate ran, whose devices else all count as hot-plugged.
+ * no gate ran, whose devices else all count as hot-plugged. Virtual functions are made later, whatever the boot.
  */
 export function atBoot(inventory: Inventory): Inventory {
-  return { ...inventory, devices: inventory.devices.map((device) => ({ ...device, origin: 'boot' })) };
+  const devices = inventory.devices.map((device) => {
+    const origin = device.sriov?.role === 'virtual' ? ('hotplug' as const) : ('boot' as const);
+    return { ...device, origin };
+  });
+  return { ...inventory, devices };
 }
 
 /** Says so where the absence of a gate decides more than the policy does. */

@@ -133,6 +133,15 @@ test('eval: a boot that no gate saw is said, and can be assumed', async () => {
   assert.match(assumed.out, /2 connected/);
 });
 
+test('eval: a virtual function is not there at boot, whatever is assumed', async () => {
+  const { origin: _, ...card } = device('0000:00:04.0', { features: { negotiated: ['VERSION_1'] } });
+  const part = { ...card, id: 'pci:0000:00:04.1', location: '0000:00:04.1', sriov: { role: 'virtual' } };
+  writeFileSync(join(folder, 'parts.json'), JSON.stringify({ ...INVENTORY, devices: [card, part] }));
+  const { out } = await airlock('policy eval --at-boot --inventory parts.json p.yaml');
+  assert.match(out, /00:04\.0 .*limited +nic/);
+  assert.match(out, /00:04\.1 +virtio net, a VF +disconnected/);
+});
+
 test('eval: claims are by device, and strict', async () => {
   writeFileSync(join(folder, 'claims.json'), JSON.stringify({ 'pci:0000:00:03.0': { tier: 'bound' } }));
   writeFileSync(join(folder, 'wrong.json'), JSON.stringify({ 'pci:0000:00:03.0': { tier: 'trusted' } }));
