@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ok } from '@airlock/core/result.ts';
+import { fakeCommands } from '@airlock/linux/fake-commands.ts';
 import type { Uevent } from '@airlock/transport/uevent.ts';
+import { startSeizing } from '../src/agent/seize.ts';
 import { type Occasion, REASONS, REMOVED_LIMIT, startTurns } from '../src/agent/turns.ts';
 import { fakeMachine, NIC, NVME, ROOT_DISK } from './agent-fake-machine.ts';
 import { levelOf, startAgent } from './agent-harness.ts';
@@ -33,6 +35,31 @@ test('10,000 events become a few turns, and what is left in the end is as decide
   assert.equal(machine.driverOf(NVME.slot), null);
   assert.equal(machine.driverOf(NIC.slot), 'virtio_net');
   assert.equal(levelOf(status, 'pci:0000:00:08.0'), 'disconnected enforced');
+});
+
+test('a hundred functions plugged in at once are all held before anybody looks at them', async () => {
+  const machine = fakeMachine([], { autobinds: true });
+  const slots = Array.from({ length: 100 }, (_, i) => `00${(i + 16).toString(16)}:00:00.0`);
+  const seizing = startSeizing({
+    hands: { files: machine.files, commands: fakeCommands({}), modprobe: null },
+    known: () => false,
+    depart: () => undefined,
+    denied: () => true,
+    blame: () => assert.fail(),
+    note: () => undefined,
+  });
+  machine.uevents.start((notice) => {
+    if (notice.kind === 'uevent') seizing.hear(notice.uevent);
+  });
+  for (const slot of slots) machine.plug({ ...NVME, slot });
+  assert.equal(machine.driverOf(slots[99] ?? ''), 'nvme', 'as Linux before 7.0 does');
+  // One that left again is nobody's any more.
+  machine.unplug(slots[98] ?? '');
+  await seizing.rest();
+  assert.deepEqual(
+    slots.filter((slot) => machine.driverOf(slot) !== null),
+    [],
+  );
 });
 
 test('what is remembered of a storm is bounded', async () => {

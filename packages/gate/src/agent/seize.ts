@@ -31,13 +31,15 @@ export interface Seizing {
   rest(): Promise<void>;
 }
 
-/** More than this at once is a storm: the next turn finds what is left. */
+/** Functions that are being held at a time, and that wait for it; what is beyond that the next turn finds. */
 const AT_ONCE = 32;
+const WAITING = 8192;
 const REMEMBERED = 256;
 const FUNCTION = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/;
 
 export function startSeizing({ hands, known, depart, denied, blame, note }: SeizeParts): Seizing {
   const underWay = new Map<string, Promise<void>>();
+  const waiting = new Map<string, string>();
   const again = new Set<string>();
   const drivers = new Map<string, string>();
 
@@ -66,8 +68,19 @@ export function startSeizing({ hands, known, depart, denied, blame, note }: Seiz
         underWay.delete(device);
         // Something happened to it meanwhile: the kernel may have bound it after we looked.
         if (again.delete(device) && (!known(device) || denied(device))) begin(device, node);
+        beginNext();
       });
     underWay.set(device, work);
+  }
+
+  function beginNext(): void {
+    while (underWay.size < AT_ONCE) {
+      const [next] = waiting;
+      if (next === undefined) return;
+      const [device, node] = next;
+      waiting.delete(device);
+      if (!known(device) || denied(device)) begin(device, node);
+    }
   }
 
   return {
@@ -79,11 +92,13 @@ export function startSeizing({ hands, known, depart, denied, blame, note }: Seiz
       if (action === 'remove') {
         // One that root made by writing to `uevent` (udevadm trigger) says nothing of the device.
         if (!values.has('SYNTH_UUID')) depart(device);
+        waiting.delete(device);
         return;
       }
       if (known(device) && !(action === 'bind' && denied(device))) return;
       if (underWay.has(device)) again.add(device);
       else if (underWay.size < AT_ONCE) begin(device, node);
+      else if (waiting.size < WAITING) waiting.set(device, node);
     },
     boundTo(device) {
       const driver = drivers.get(device);
@@ -92,6 +107,12 @@ export function startSeizing({ hands, known, depart, denied, blame, note }: Seiz
     },
     async rest() {
       await Promise.all(underWay.values());
+      // Those of now, each once: a host that goes on plugging in holds no turn up.
+      const mine = [...waiting.keys()];
+      for (let left = mine.length; left > 0 && mine.some((device) => waiting.has(device)); left--) {
+        await Promise.race(underWay.values());
+      }
+      await Promise.all(mine.flatMap((device) => underWay.get(device) ?? []));
     },
   };
 }
