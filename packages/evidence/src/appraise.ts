@@ -338,7 +338,7 @@ function tpmKeys(
       const { certificate } = item;
       const from = `the certificate of ${nameOf(certificate)}`;
       const { doubt, checks } = doubtOfTpmCertificate(certificate, certified);
-      return [{ spki: certificate.spki, from, doubt, checks }];
+      return [{ spki: certificate.spki, from, doubt, checks, limit: 'a TPM of that maker, in whatever machine' }];
     }
     return [];
   });

@@ -17,6 +17,8 @@ export interface TpmKey {
   readonly from: string;
   /** Null when who vouches for it is trusted; else why not. */
   readonly doubt: string | null;
+  /** What being vouched for does not say. */
+  readonly limit?: string;
   /** Of the certificates that lead to it. */
   readonly checks?: readonly Check[];
 }
@@ -54,7 +56,10 @@ export function verifyTpm(input: TpmInput): Appraisal {
     list.adopt(key.checks ?? []);
     list.check('tpm.key', key.doubt === null, {
       expected: 'a key that a trusted report or certificate vouches for',
-      found: key.doubt === null ? `vouched for by ${key.from}` : `the key of ${key.from}: ${key.doubt}`,
+      found:
+        key.doubt === null
+          ? `vouched for by ${key.from}${key.limit === undefined ? '' : `: ${key.limit}`}`
+          : `the key of ${key.from}: ${key.doubt}`,
     });
   }
   if (nonce === undefined) {
