@@ -18,6 +18,8 @@ import { doeLink } from '@airlock/spdm/doe/link.ts';
 import { type Clock, type ConfigSpace, openMailbox } from '@airlock/spdm/doe/mailbox.ts';
 import { parsePciName } from '@airlock/spdm/identity/pci-name.ts';
 import { ALL_PREFERENCES, DEFAULT_PREFERENCES } from '@airlock/spdm/negotiate.ts';
+import { makeProfileDevice } from '@airlock/spdm/profile/node-device.ts';
+import { DEFAULT_PROFILE } from '@airlock/spdm/profile/profile.ts';
 import { Connection } from '@airlock/spdm/requester/connection.ts';
 import { drive } from '@airlock/spdm/requester/procedure.ts';
 import type { Responder } from '@airlock/spdm/responder/responder.ts';
@@ -294,6 +296,39 @@ test('one that trickles is given up at the limit, its mailbox aborted, and the a
   const { reads } = mailbox;
   await new Promise((done) => setTimeout(done, 50));
   assert.equal(mailbox.reads, reads, 'nothing runs on behind it');
+});
+
+test('a root’s file may say which of its certificates are revoked', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'airlock-agent-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const revoked = makeProfileDevice({ ...DEFAULT_PROFILE, name: NAME, hostile: 'revoked' }, Date.now(), null);
+  assert.ok(revoked.ok);
+  const { root, lists, open } = revoked.value;
+  const pem = (label: string, der: Uint8Array) =>
+    `-----BEGIN ${label}-----\n${Buffer.from(der).toString('base64')}\n-----END ${label}-----\n`;
+  writeFileSync(join(folder, 'bare.pem'), pem('CERTIFICATE', root));
+  writeFileSync(
+    join(folder, 'full.pem'),
+    [pem('CERTIFICATE', root), ...lists.map((der) => pem('X509 CRL', der))].join(''),
+  );
+  const nonce = new Uint8Array(32).fill(3);
+  const connection = new Connection({ crypto: spdmCrypto, binding: doeBinding, trust: () => ok(null) });
+  const answer = open(doeBinding);
+  const link = { exchange: async (bytes: Uint8Array) => answer(bytes), wait: async () => undefined };
+  const evidence = await drive(gatherEvidence(connection, { device: ID, nonce }), link);
+  assert.ok(evidence.ok);
+  const claim = async (file: string) => {
+    const anchors = await readAnchors(fakeContext({ cwd: folder }), policyOf(policyText(`roots: [${file}]`)), folder);
+    return claimFrom({ id: ID }, evidence.value, anchors, {
+      nonce,
+      function: parsePciName(NAME) ?? null,
+      asOf: Date.now(),
+    });
+  };
+  assert.equal((await claim('bare.pem')).tier, 'attested');
+  const full = await claim('full.pem');
+  assert.equal(full.tier, 'claimed');
+  assert.match(full.because, /chain\.revocation/);
 });
 
 test('ids that the kernel does not remember are another device’s', () => {
