@@ -259,7 +259,9 @@ async function plug(
 ): Promise<Result<unknown>> {
   if (!transport.startsWith('vhost-user')) {
     const address = { type: 'unix', path: socket };
-    return guest.qmp.execute('device_add', { driver: 'vfio-user-pci', socket: address, bus, id });
+    // QEMU waits 5 s for an answer otherwise, which a busy machine can take.
+    const patience = { 'x-msg-timeout': 30_000 };
+    return guest.qmp.execute('device_add', { driver: 'vfio-user-pci', socket: address, ...patience, bus, id });
   }
   const made = await guest.qmp.execute('chardev-add', {
     id: `${id}-line`,
