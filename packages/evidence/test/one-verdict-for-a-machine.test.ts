@@ -8,6 +8,7 @@ import { type BoundDevice, bindingDigests, bindingStatement, deviceNonce } from 
 import { type BundleDevice, isBundle, type MachineBundle, readBundle, writeBundle } from '../src/machine/bundle.ts';
 import { joinMachine } from '../src/machine/join.ts';
 import { nodeCrypto } from '../src/node-crypto.ts';
+import { checkPlatform } from '../src/platform-policy.ts';
 import { recognise } from '../src/recognise.ts';
 import { must } from './support/authority.ts';
 import { join } from './support/der.ts';
@@ -179,6 +180,15 @@ test('firmware that was compared does not say which kernel it is that says so', 
   };
   const compared = (fields: string) => ['reference.value', fields] as const;
   assert.equal(tierOf(appraised('amd-sev-snp', [['launch.measurement', 'the same']])), 'bound');
+  // A policy's launch digests are compared as well as those of the command line.
+  const wanted = { kinds: ['amd-sev-snp'], measurements: ['ab'], at: { file: 'p', line: 1, column: 1 } } as const;
+  const snp = {
+    ...appraised('amd-sev-snp', []),
+    claims: { measurement: 'ab', policy: { 'debug-allowed': false, 'migration-agent-allowed': false } },
+  };
+  assert.equal(tierOf(checkPlatform(snp, wanted, asOf)), 'bound');
+  const { measurements: _, ...open } = wanted;
+  assert.equal(tierOf(checkPlatform(snp, open, asOf)), 'attested');
   // MRTD is a TD's firmware, which loads any kernel: that one is in RTMR 1 and 2.
   assert.equal(tierOf(appraised('intel-tdx', [['launch.measurement', 'the same']])), 'attested');
   assert.equal(tierOf(appraised('intel-tdx', [compared('mrtd')])), 'attested');

@@ -153,7 +153,7 @@ function launchCompared(appraisal: Appraisal): boolean {
     passed(appraisal, 'reference.value') &&
     !checks.some(({ id }) => id === 'launch.measurement');
   const byPolicy = checks.some(
-    ({ id, status, subject }) => id === 'policy.platform' && subject === 'measurement' && status === 'passed',
+    ({ id, status, subject }) => id === 'policy.platform' && subject === 'measurements' && status === 'passed',
   );
   return passed(appraisal, 'launch.measurement') || passed(appraisal, 'se.measurement') || bySet || byPolicy;
 }
