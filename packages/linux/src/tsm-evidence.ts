@@ -104,7 +104,7 @@ async function readObjects(
     if (end === ERRNO.unsupported && nonce !== null) return fail('tsm-nonce-refused', 'the kernel takes no nonce');
     if (end === ERRNO.noEvidence) return fail('tsm-no-evidence', `the kernel's TSM has no evidence of ${device}`);
     if (end !== undefined && end !== 0) return fail('tsm-no-evidence', `the kernel refused: errno ${end}`);
-    if (end === 0) break;
+    if (end === 0) return ok(new Map([...parts].map(([type, values]) => [type, concat(...values)])));
     if (message.type !== family) return fail('netlink-invalid', `a message of family ${message.type}, not ${family}`);
     const attributes = readAttributes(message.body);
     if (!attributes.ok) return attributes;
@@ -116,5 +116,5 @@ async function readObjects(
     if (total > OBJECT_LIMIT) return fail('netlink-invalid', `more than ${OBJECT_LIMIT} bytes of evidence`);
     parts.set(type, [...(parts.get(type) ?? []), ...values]);
   }
-  return ok(new Map([...parts].map(([type, values]) => [type, concat(...values)])));
+  return fail('netlink-invalid', 'the answer has no end');
 }

@@ -276,6 +276,11 @@ async function reachFunction(context: Context, word: string, values: Values): Pr
   const found = findDevice(inventory.value.devices, word);
   if (!found.ok) throw new UsageError(formatProblem(found.error));
   const opened = await openFunctionLink(root, found.value);
+  const holder = found.value.tsm?.locked;
+  if (!opened.ok && typeof holder === 'string')
+    return fail(opened.error.code, opened.error.message, {
+      hint: `the kernel's TSM holds it: --tsm ${holder} asks there`,
+    });
   if (!opened.ok) return opened;
   const { link, close, readFacts } = opened.value;
   return ok({
