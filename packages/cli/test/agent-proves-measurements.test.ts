@@ -123,6 +123,7 @@ async function look(t: TestContext, { require, files = {}, responder: more, spac
       attest,
       wants: (device) => wantsProof(compiled, device),
       givesLess: (device, before, after) => givesLess(compiled, device, before, after),
+      retry: 10,
       ...(limit === undefined ? {} : { limit }),
     },
   });

@@ -106,6 +106,16 @@ test('one that is mute once stays in use and is asked once more soon; mute twice
   assert.deepEqual(violations(), ['device-timeout: it does not say any more who it is: no answer']);
 });
 
+test('one that was too late the first time is asked once more, though nobody asks again and again', async (t) => {
+  const attest = inTurn((device) => unproven(device, 'silent', 'no answer'), proof);
+  const { machine, agent, of, settle } = await started(attest, { retry: 10 });
+  t.after(() => agent.close('test'));
+  await agent.asked();
+  await settle();
+  assert.equal(machine.driverOf(NVME.slot), 'nvme');
+  assert.equal(of('attested').length, 2);
+});
+
 test('where this machine cannot ask any more the proof ends, and nobody is to blame', async (t) => {
   const attest = inTurn(proof, (device) => unproven(device, 'unasked', 'locked down'));
   const { machine, agent, asked, violations } = await started(attest, { every: 20, retry: 5 });

@@ -39,6 +39,7 @@ async function started(
     ...more
   }: {
     limit?: number;
+    retry?: number;
     machine?: FakeMachine;
   } = {},
 ) {
@@ -76,12 +77,12 @@ const lies: readonly [string, Attest][] = [
 ];
 for (const [name, attest] of lies) {
   test(`a drive that proves too little stays where otherwise puts it: ${name}`, async (t) => {
-    const { machine, agent, settle, of } = await started(attest);
+    const { machine, agent, settle, of } = await started(attest, { retry: 10 });
     t.after(() => agent.close('test'));
     await agent.asked();
     assert.equal(levelOf(await settle(), ID), 'disconnected enforced');
     assert.equal(machine.driverOf(NVME.slot), null);
-    assert.equal(of('attested').length, 1);
+    assert.equal(of('attested').length, name === 'a throw' ? 2 : 1);
   });
 }
 
@@ -89,7 +90,7 @@ test('one that never answers holds up nobody else', async (t) => {
   const machine = fakeMachine([ROOT_DISK, NIC, NVME, SECOND]);
   const { agent, settle, of } = await started(
     (device) => (device.id === ID ? new Promise(() => undefined) : Promise.resolve(proof(device))),
-    { machine, limit: 20 },
+    { machine, limit: 20, retry: 10 },
   );
   t.after(() => agent.close('test'));
   assert.equal(machine.driverOf(NIC.slot), 'virtio_net', 'turns do not wait for it');

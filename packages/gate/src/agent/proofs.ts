@@ -30,7 +30,7 @@ export interface Known {
   readonly askedAt: number;
   /** A proof that is not renewed until then is none any more. */
   readonly expires: number;
-  /** How often in a row it did not answer, while its earlier proof still counts. */
+  /** How often in a row it did not answer, while what was known before still counts. */
   readonly missed: number;
   /** An agent before this one was shown the proof: it keeps what is in use in use until the device has answered anew. */
   readonly inherited: boolean;
@@ -66,10 +66,11 @@ export function learn(
     const detail = `it proved more before: ${losses(had, proven)}; ${proven.because}`;
     return { known, breach: { violation: 'attestation-failure', detail } };
   }
-  if (had === null || before === undefined) return { known: { ...next, claim: null } };
-  if (asked.way !== 'answered' && before.missed + 1 < PATIENCE) {
-    return { known: { ...before, askedAt: now, missed: before.missed + 1 } };
+  const missed = (before?.missed ?? 0) + 1;
+  if (asked.way !== 'answered' && missed < PATIENCE) {
+    return { known: { ...(before ?? { ...next, claim: null }), askedAt: now, missed } };
   }
+  if (had === null) return { known: { ...next, claim: null } };
   const known = { ...next, claim: null };
   const { because } = asked.claim;
   switch (asked.way) {
