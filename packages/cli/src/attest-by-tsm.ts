@@ -45,11 +45,15 @@ export async function attestByTsm({ word, tsm, step, slot, input }: TsmQuestion)
   const driver = device.nodes.find((node) => node.driver !== null)?.driver;
   if (step !== 'look' && driver !== undefined)
     return fail('tdisp-in-use', `${device.id} has a driver, and the kernel locks none that is in use`);
+  const config = await nodeFiles({ writes: 'nothing' }).readAt(`${device.path}/config`, 0, 4096);
+  if (!config.ok) return config;
+  // Without it nothing could be compared with the name in its certificate, and any genuine device would be let in.
+  const shown = pciIdentity(config.value);
+  if (shown === undefined) return fail('doe-gone', `${device.id}: its configuration space reads all ones`);
   const calls = await loadSystemCalls();
   const netlink = calls.ok ? openGenericNetlink(calls.value) : calls;
   if (!netlink.ok) return netlink;
-  const config = await nodeFiles({ writes: 'nothing' }).readAt(`${device.path}/config`, 0, 4096);
-  const judged: AppraiseDevice = { ...input, function: config.ok ? (pciIdentity(config.value) ?? null) : null };
+  const judged: AppraiseDevice = { ...input, function: shown };
   const judgeIt = (evidence: DeviceEvidence) => judge(evidence, device.id, judged, device.location);
   const evidence = await askTsm({
     ...{ files: tsmFiles(device.path), netlink: netlink.value, device, slot, tsm, step, nonce: input.nonce },
