@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { ok } from '@airlock/core/result.ts';
 import type { SpdmVersion } from '../src/algorithms.ts';
+import { gatherEvidence } from '../src/attest/gather.ts';
+import { gatherInterface } from '../src/attest/gather-interface.ts';
 import { answerDiscoveryObject } from '../src/doe/discovery.ts';
 import { decodePciMessage, encodePciMessage } from '../src/doe/pci-protocol.ts';
 import { pciSessionAsk } from '../src/doe/pci-session.ts';
@@ -21,6 +23,7 @@ import { endSession, establishSession, updateKeys } from '../src/requester/sessi
 import { start } from '../src/requester/start.ts';
 import { serveSocket } from '../src/tcp/node-server.ts';
 import { decodeTdispRequest } from '../src/tdisp/messages.ts';
+import { decodeInterfaceReport } from '../src/tdisp/report.ts';
 import { openTdispInterface } from '../src/tdisp/requester.ts';
 import { createTdispResponder } from '../src/tdisp/responder.ts';
 import { makeDevice, sequence } from './support/device-chain.ts';
@@ -79,6 +82,31 @@ for (const version of ['1.1', '1.2', '1.3', '1.4'] as readonly SpdmVersion[]) {
 
       must(await stopKeySet(ide, 0, 0, 1));
       must(await drive(endSession(connection, session), link));
+    } finally {
+      await emulator.stop();
+    }
+  });
+}
+
+for (const version of ['1.1', '1.2', '1.3', '1.4'] as readonly SpdmVersion[]) {
+  test(`SPDM ${version}: after it said who it is, its interface is locked twice, reported, started and stopped`, {
+    skip: withoutEmulator,
+  }, async () => {
+    const emulator = await startResponder('PCI_DOE', ['--mut_auth', 'NO', '--basic_mut_auth', 'NO']);
+    try {
+      const { link, binding } = emulator;
+      const preferences = { ...DEFAULT_PREFERENCES, versions: [version] };
+      const connection = new Connection({ crypto, binding, trust: () => ok(null), preferences });
+      const evidence = must(await drive(gatherEvidence(connection, { device: 'emulator' }), link));
+      const record = await gatherInterface({
+        ...{ connection, link, slot: evidence.slot, functionId: INTERFACE, step: 'start', readFacts: null },
+        chainDigest: crypto.hash('sha384', evidence.chain),
+      });
+      assert.deepEqual(
+        [record.problem, record.found, record.reached, record.left, record.lock?.nonces.length],
+        [null, 'CONFIG_UNLOCKED', 'RUN', 'CONFIG_UNLOCKED', 2],
+      );
+      assert.equal(must(decodeInterfaceReport(record.report ?? new Uint8Array())).ranges.length, 4);
     } finally {
       await emulator.stop();
     }
