@@ -78,6 +78,8 @@ export function openMailbox({ config, clock, offset, version, limits: given, can
   const limits = { ...MAILBOX_LIMITS, ...given };
   const isCancelled = (): boolean => cancelled?.() === true;
   let waited = clock.now();
+  /** Was it emptied since we have it? */
+  let taken = false;
 
   async function readStatus(): Promise<Result<number>> {
     const status = await config.read32(offset + DOE_REGISTER.status);
@@ -138,6 +140,12 @@ export function openMailbox({ config, clock, offset, version, limits: given, can
     const status = await waitFor(limits.busy, (value) => (value & DOE_STATUS.busy) === 0);
     if (!status.ok) return status;
     if (status.value === undefined) return fail('doe-busy', `busy for ${limits.busy} ms`);
+    // Whoever was killed before us may have left half an object in it, which no status bit tells.
+    if (!taken) {
+      const cleared = await abort();
+      taken = cleared.ok;
+      return cleared;
+    }
     return (status.value & (DOE_STATUS.error | DOE_STATUS.ready)) === 0 ? ok(undefined) : abort();
   }
 
