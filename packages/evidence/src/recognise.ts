@@ -21,7 +21,16 @@ import { bytesOfText, jsonLines, numberedBytes, textOf } from './text-forms.ts';
 import { isEventLog, readEventLog } from './tpm/event-log.ts';
 import { isHclReport, readHclReport } from './tpm/hcl.ts';
 import { isPcrFile, readPcrFile } from './tpm/pcr-file.ts';
-import { isAttest, isBincodeQuote, joinQuote, readAttest, readBincodeQuote, readTpmSignature } from './tpm/quote.ts';
+import { isPublicArea, readPublicArea, withoutSize } from './tpm/public-area.ts';
+import {
+  isAttest,
+  isBincodeQuote,
+  isDerSignature,
+  joinQuote,
+  readAttest,
+  readBincodeQuote,
+  readTpmSignature,
+} from './tpm/quote.ts';
 import { knownCertificate } from './x509/certificate.ts';
 import { readRevocationList } from './x509/crl.ts';
 import { isOcspResponse, readOcspResponse } from './x509/ocsp.ts';
@@ -39,6 +48,7 @@ const DER_LIMIT = 32;
 /** Shorter texts are no evidence. */
 const SHORTEST = 64;
 const LINE_LIMIT = 256;
+const WRAPPER_LIMIT = 64;
 const PEM_LABELS: readonly string[] = ['CERTIFICATE', 'TRUSTED CERTIFICATE', 'X509 CRL', 'PUBLIC KEY'];
 const TEE_TDX = 0x81;
 /** A TDX quote’s header. */
@@ -214,9 +224,12 @@ function lookBinary(search: Search, bytes: Uint8Array, source: string, depth: nu
   if (isCcaToken(bytes)) return keep(readCcaToken(bytes), (token) => ({ kind: 'cca-token', token }));
   if (isEventLog(bytes)) return keep(readEventLog(bytes), (log) => ({ kind: 'event-log', log }));
   if (isPcrFile(bytes)) return keep(readPcrFile(bytes), (banks) => ({ kind: 'tpm-pcrs', banks }));
-  if (isAttest(bytes)) return keep(readAttest(bytes), (attest) => ({ kind: 'tpm-attest', attest }));
+  if (isPublicArea(bytes)) return keep(readPublicArea(bytes), (spki) => ({ kind: 'public-key', spki }));
+  if (isAttest(withoutSize(bytes)))
+    return keep(readAttest(withoutSize(bytes)), (attest) => ({ kind: 'tpm-attest', attest }));
   if (isBincodeQuote(bytes)) return keep(readBincodeQuote(bytes), (quote) => ({ kind: 'tpm-quote', quote }));
-  const signature = bytes[0] === 0 && bytes.length > 16 && bytes.length < 1024 ? readTpmSignature(bytes) : null;
+  const maySign = (bytes[0] === 0 && bytes.length > 16 && bytes.length < 1024) || isDerSignature(bytes);
+  const signature = maySign ? readTpmSignature(bytes) : null;
   if (signature?.ok === true) return keep(signature, (value) => ({ kind: 'tpm-signature', signature: value }));
   if (bytes.length === REPORT_SIZE && u32le(bytes, 0) < 256) return lookSnp(search, bytes, source);
   // As the guest device answers: status, size, 24 reserved bytes, then the report.
@@ -387,18 +400,50 @@ function lookCollateralWrapper(search: Search, value: Readonly<Record<string, un
   return done;
 }
 
-/** `{"message": …, "signature": …, "pcrs": […]}`: a TPM quote, as Trustee and Azure's tools write it. */
+/**
+ * A TPM quote: a member that a TPM attests, one called a signature, and perhaps PCR values. `{"message", "signature", "pcrs": […]}` of
+ * Trustee and Azure's tools, `{"quote", "rawSig", "pcrs": {"hash", "pcrs": {…}}}` of go-tpm's.
+ */
 function lookQuoteWrapper(search: Search, value: Readonly<Record<string, unknown>>, source: string): Set<string> {
-  const [message, signature] = [bytesOf(value['message']), bytesOf(value['signature'])];
-  if (message === undefined || signature === undefined || !isAttest(message)) return new Set();
-  const pcrs = Array.isArray(value['pcrs']) ? value['pcrs'].slice(0, 33).map(bytesOf) : [];
-  const values = pcrs.filter((one) => one !== undefined);
-  const quote = joinQuote(message, signature, values);
-  if (values.length !== pcrs.length) {
+  const members = Object.entries(value).slice(0, WRAPPER_LIMIT);
+  const attested = members.flatMap(([name, one]) => {
+    const bytes = bytesOf(one);
+    const plain = bytes === undefined ? undefined : withoutSize(bytes);
+    return plain !== undefined && isAttest(plain) ? [{ name, bytes: plain }] : [];
+  })[0];
+  const signed = members.flatMap(([name, one]) => {
+    const bytes = /sig/i.test(name) && name !== attested?.name ? bytesOf(one) : undefined;
+    return bytes === undefined ? [] : [{ name, bytes }];
+  })[0];
+  if (attested === undefined || signed === undefined) return new Set();
+  const listed = members.find(([name, one]) => /pcr/i.test(name) && typeof one === 'object' && one !== null);
+  const pcrs = listed === undefined ? new Map<number, Uint8Array>() : pcrsOf(listed[1]);
+  if (pcrs === null)
     search.problems.push({ code: 'quote-wrapper-invalid', message: 'a PCR value is neither hex nor base64' });
-  } else if (quote.ok) add(search, source, { kind: 'tpm-quote', quote: quote.value });
-  else search.problems.push(quote.error);
-  return new Set(['message', 'signature', 'pcrs']);
+  else {
+    const quote = joinQuote(attested.bytes, signed.bytes, pcrs);
+    if (quote.ok) add(search, source, { kind: 'tpm-quote', quote: quote.value });
+    else search.problems.push(quote.error);
+  }
+  return new Set([attested.name, signed.name, ...(listed === undefined ? [] : [listed[0]])]);
+}
+
+/** A list from PCR 0 on, or a map by number, also with the bank's name beside it: `{ hash, pcrs: { 0: … } }`. Null for another form. */
+function pcrsOf(value: unknown): ReadonlyMap<number, Uint8Array> | null {
+  const inner = isObject(value) ? (value['pcrs'] ?? value['values'] ?? value) : value;
+  const entries = Array.isArray(inner)
+    ? inner.slice(0, 33).map((one, i) => [String(i), one as unknown] as const)
+    : isObject(inner)
+      ? Object.entries(inner).slice(0, 33)
+      : null;
+  if (entries === null) return null;
+  const values = new Map<number, Uint8Array>();
+  for (const [name, one] of entries) {
+    const bytes = bytesOf(one);
+    if (bytes === undefined || !/^\d{1,2}$/.test(name)) return null;
+    values.set(Number(name), bytes);
+  }
+  return values;
 }
 
 function bytesOf(value: unknown): Uint8Array | undefined {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { generateKeyPairSync, sign } from 'node:crypto';
 import { test } from 'node:test';
 import { type AppraiseOptions, appraise } from '../src/appraise.ts';
 import { createChecklist } from '../src/check.ts';
@@ -113,6 +114,55 @@ test('a file whose counts, sizes or banks contradict themselves has a code, and 
     else assert.ok(failed.length + problems.length > 0, `byte ${at}`);
   }
   for (let size = 0; size < whole.length; size += 61) assert.equal(isPcrFile(whole.subarray(0, size)), false);
+});
+
+test('quotes in whatever tool’s JSON: names, sizes in front, PCR values as a map', () => {
+  const sized = (bytes: Uint8Array) => join(Uint8Array.of(bytes.length >> 8, bytes.length & 0xff), bytes);
+  const b64 = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64');
+  const byNumber = Object.fromEntries(pcrs.map((one, i) => [i, b64(one)]));
+  for (const value of [
+    { message: b64(attest), signature: b64(signature), pcrs: pcrs.map(b64) },
+    { quote: b64(attest), rawSig: b64(signature), pcrs: { hash: 'SHA256', pcrs: byNumber } },
+    { akPub: 'x', quotes: [{ quote: b64(sized(attest)), rawSig: b64(signature), pcrs: { pcrs: byNumber } }] },
+    { TPM: { AttestationSignature: [...signature], quoted: [...attest], pcr_values: byNumber } },
+  ]) {
+    const good = judge([Buffer.from(JSON.stringify(value))]);
+    assert.deepEqual(
+      [good.verdict, good.failed, good.problems],
+      ['accepted', [], []],
+      JSON.stringify(value).slice(0, 60),
+    );
+  }
+  for (const value of [
+    { quote: b64(attest), sig: b64(signature), pcrs: { 0: 'no bytes', 1: b64(pcrs[1] ?? attest) } },
+    { quote: b64(attest), sig: b64(signature), pcrs: { zero: b64(pcrs[0] ?? attest) } },
+    { quote: b64(attest), sig: b64(signature), pcrs: { 33: b64(pcrs[0] ?? attest) } },
+  ])
+    assert.deepEqual(judge([Buffer.from(JSON.stringify(value))]).problems, ['quote-wrapper-invalid']);
+  const few = { quote: b64(attest), sig: b64(signature), pcrs: { 1: b64(pcrs[0] ?? attest) } };
+  assert.deepEqual(judge([Buffer.from(JSON.stringify(few))]).failed, ['tpm.pcrs']);
+});
+
+test('ECDSA of a curve, plain or as a TPM writes it, and keys in the TPM’s own form', () => {
+  const u16 = (value: number) => Uint8Array.of(value >> 8, value & 0xff);
+  for (const [namedCurve, curve, size] of [
+    ['P-256', 3, 32],
+    ['P-384', 4, 48],
+  ] as const) {
+    const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve });
+    const spki = new Uint8Array(publicKey.export({ format: 'der', type: 'spki' }));
+    const plain = new Uint8Array(sign('sha256', attest, privateKey));
+    assert.equal(judge([attest, plain, whole], { trustedKeys: [spki] }).verdict, 'accepted');
+    assert.deepEqual(judge([attest, plain, whole]).failed, ['tpm.signature']);
+    const [x, y] = [spki.subarray(-2 * size, -size), spki.subarray(-size)];
+    const ends = [u16(curve), u16(0x10), u16(x.length), x, u16(y.length), y];
+    const area = join(...[u16(0x23), u16(0xb), new Uint8Array(4), u16(0), u16(0x10), u16(0x18), u16(0xb)], ...ends);
+    for (const form of [area, join(u16(area.length), area)]) {
+      const [found] = recognise('ak.pub', form).found;
+      assert.deepEqual(found?.item, { kind: 'public-key', spki });
+      for (let at = 0; at < form.length; at++) assert.ok(recognise('ak.pub', form.subarray(0, at)).found.length === 0);
+    }
+  }
 });
 
 const maker = signer('TPM maker root');

@@ -53,7 +53,7 @@ test('a software TPM quotes, always with the same key, and refuses what it does 
     };
     const nonce = new Uint8Array(32).fill(7);
     const quote = must(await quoteTpm(tpm, nonce));
-    const read = must(joinQuote(quote.message, quote.signature, quote.pcrs));
+    const read = must(joinQuote(quote.message, quote.signature, new Map(quote.pcrs.entries())));
     const key = { spki: quote.key.spki, from: 'the test', doubt: null };
     const appraisal = verifyTpm({ crypto: nodeCrypto(), quote: read, keys: [key], logs: [], nonce });
     assert.deepEqual(

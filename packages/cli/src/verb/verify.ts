@@ -6,7 +6,7 @@ import { CHECKS, type CheckId } from '@airlock/evidence/catalogue.ts';
 import type { Appraisal, Report } from '@airlock/evidence/check.ts';
 import { CMW_INDICATORS, writeCmw } from '@airlock/evidence/cmw.ts';
 import { EAR_PROFILE, earClaims } from '@airlock/evidence/ear.ts';
-import type { Found } from '@airlock/evidence/item.ts';
+import type { Found, Item } from '@airlock/evidence/item.ts';
 import { appraiseMachine, type MachineOptions, reportOfMachine } from '@airlock/evidence/machine/appraise.ts';
 import { isBundle, type MachineBundle, readBundle } from '@airlock/evidence/machine/bundle.ts';
 import { type EarKey, isPrivateKey, readEarKey, signEar } from '@airlock/evidence/node-ear.ts';
@@ -41,7 +41,7 @@ docs/evidence.md tells more.
   --nonce HEX         the nonce that the evidence was asked for with
   --as-of DATE        check for this date, 2026-11-20 or 2026-11-20T12:00:00Z, instead of now
   --measurement HEX   the launch digest (SNP MEASUREMENT, TDX MRTD, CCA RIM) expected; may stand more than once
-  --key FILE          a public key that you trust: of a TPM, of a CCA platform (PEM, DER, JWK); may stand more than once
+  --key FILE          a public key that you trust: of a TPM, of a CCA platform (PEM, DER, JWK, TPMT_PUBLIC); may be repeated
   --se-key FILE       IBM Secure Execution: the key that your request was sealed with (pvattest create --arpk)
   --policy FILE       what platform.attestation of this policy asks of the machine
   --reference FILE    what the evidence must state: CoRIM (signed or not) or YAML; may stand more than once
@@ -93,6 +93,11 @@ Exit codes: 0 accepted, 1 rejected, 2 usage.
 
 /** The media type of an EAR (RFC 9782, draft-ietf-rats-ear). */
 const EAR_TYPE = `application/eat+jwt; eat_profile="${EAR_PROFILE}"`;
+
+/** What would have to be judged; everything else supports it. */
+const EVIDENCE: readonly Item['kind'][] = [
+  ...(['snp-report', 'tdx-quote', 'nvidia-report', 'cca-token', 'se-response', 'tpm-quote', 'tpm-attest'] as const),
+];
 
 async function run(context: Context, values: Values, positionals: readonly string[]): Promise<number> {
   const json = values['json'] === true;
@@ -157,6 +162,9 @@ async function run(context: Context, values: Values, positionals: readonly strin
     files.push({ file: name, holds: recognition.found.map(({ item }) => describe(item)) });
     problems.push(...recognition.problems.map((problem) => ({ file: name, problem })));
   }
+  const loose = machine === null ? undefined : found.find(({ item }) => EVIDENCE.includes(item.kind));
+  if (loose !== undefined)
+    throw new UsageError(`${loose.source}: evidence beside that of a machine is not judged; verify it by itself`);
   const collateral = await readCollateral(context, 'verify', texts(values, 'collateral'));
   if (typeof collateral === 'string') {
     context.stderr(`airlock verify: --collateral ${collateral}\n`);

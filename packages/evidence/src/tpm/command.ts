@@ -3,9 +3,9 @@
  * Every authorization is the empty password, which keys made here and hierarchies of a virtual TPM have.
  */
 import { fail, ok, type Result } from '@airlock/core/result.ts';
-import { concat, fromHex } from '../bytes.ts';
+import { concat } from '../bytes.ts';
+import { readPublicArea } from './public-area.ts';
 import { createTpmReader, type TpmReader } from './reader.ts';
-import { rsaSpki } from './rsa-spki.ts';
 
 export const TPM_OWNER = 0x40000001;
 const PASSWORD = 0x40000009;
@@ -20,7 +20,6 @@ const CODES = {
   readPublic: 0x173,
   pcrRead: 0x17e,
 } as const;
-const ALGORITHMS: Readonly<Record<number, 'rsa' | 'ecc'>> = { 1: 'rsa', 35: 'ecc' };
 const NULL = 0x10;
 const SHA256 = 0x0b;
 const ECDSA = 0x18;
@@ -189,37 +188,4 @@ export function readNvPublic(answer: Uint8Array): Result<number> {
 export function readNvData(answer: Uint8Array): Result<Uint8Array> {
   const opened = open(answer, false);
   return opened.ok ? finish(opened.value.reader, opened.value.reader.sized(NV_CHUNK)) : opened;
-}
-
-const EC_SPKI = '3059301306072a8648ce3d020106082a8648ce3d030107034200';
-
-/** TPMT_PUBLIC of an RSA or P-256 key as SubjectPublicKeyInfo. Part 2 §12.2.4. */
-function readPublicArea(bytes: Uint8Array): Result<Uint8Array> {
-  const reader = createTpmReader(bytes);
-  const kind = ALGORITHMS[reader.u16()];
-  reader.take(2 + 4);
-  reader.sized(DIGEST_LIMIT);
-  if (reader.u16() !== NULL) reader.take(4); // symmetric: bits and mode
-  if (reader.u16() !== NULL) reader.take(2); // scheme: its hash
-  let spki: Uint8Array = new Uint8Array();
-  if (kind === 'rsa') {
-    reader.take(2);
-    const exponent = reader.u32();
-    const modulus = reader.sized(512);
-    const e = u32(exponent === 0 ? 65537 : exponent);
-    if (modulus.length >= 256) spki = rsaSpki(modulus, e);
-    else reader.refuse('a modulus of less than 2048 bits');
-  } else if (kind === 'ecc') {
-    const curve = reader.u16();
-    if (reader.u16() !== NULL) reader.take(2);
-    const [x, y] = [reader.sized(66), reader.sized(66)];
-    if (curve !== P256 || x.length > 32 || y.length > 32) reader.refuse('a curve that is not P-256');
-    const point = new Uint8Array(65);
-    point[0] = 4;
-    point.set(x.subarray(0, 32), 33 - Math.min(x.length, 32));
-    point.set(y.subarray(0, 32), 65 - Math.min(y.length, 32));
-    spki = concat(fromHex(EC_SPKI) ?? new Uint8Array(), point);
-  } else reader.refuse('a key that is neither RSA nor ECC');
-  reader.finish();
-  return finish(reader, spki);
 }

@@ -87,14 +87,28 @@ export interface TpmSignature {
   readonly bytes: Uint8Array;
 }
 
+/** SEQUENCE { INTEGER, INTEGER } of a curve up to P-521, as `tpm2_quote -f plain` writes ECDSA. */
+export function isDerSignature(bytes: Uint8Array): boolean {
+  const long = bytes[1] === 0x81 ? 1 : 0;
+  return (
+    bytes.length > 60 &&
+    bytes.length < 144 &&
+    bytes[0] === 0x30 &&
+    bytes[1 + long] === bytes.length - 2 - long &&
+    bytes[2 + long] === 0x02 &&
+    bytes[4 + long + (bytes[3 + long] ?? 0)] === 0x02
+  );
+}
+
 /**
- * TPMT_SIGNATURE, or the bare bytes of an RSASSA signature with SHA-256, as Azure's tools hand it out.
+ * TPMT_SIGNATURE, or the bare bytes of an RSASSA or ECDSA signature with SHA-256, as Azure's tools and `-f plain` hand it out.
  * Codes: `tpm-structure-invalid`.
  */
 export function readTpmSignature(given: Uint8Array): Result<TpmSignature> {
   const bytes = given.slice();
   if (bytes.length === 256 || bytes.length === 384 || bytes.length === 512)
     return ok({ scheme: { kind: 'rsa-pkcs1', hash: 'sha256' }, bytes });
+  if (isDerSignature(bytes)) return ok({ scheme: { kind: 'ecdsa', hash: 'sha256', form: 'der' }, bytes });
   const reader = createTpmReader(bytes);
   const algorithm = reader.u16();
   const hash = TPM_HASHES[reader.u16()];
@@ -137,12 +151,14 @@ export interface TpmQuote {
 
 const PCR_BANKS: Readonly<Record<number, Hash>> = { 20: 'sha1', 32: 'sha256', 48: 'sha384', 64: 'sha512' };
 
-/** Up to 32 values of one length, from PCR 0 on. Codes: `quote-wrapper-invalid`. */
-export function readPcrs(values: readonly Uint8Array[]): Result<PcrValues> {
-  const bank = PCR_BANKS[values[0]?.length ?? 0];
-  if (bank === undefined || values.length > 32 || values.some(({ length }) => length !== values[0]?.length))
+/** Up to 32 values of one length, by number. Codes: `quote-wrapper-invalid`. */
+export function readPcrs(values: ReadonlyMap<number, Uint8Array>): Result<PcrValues> {
+  const [first] = values.values();
+  const bank = PCR_BANKS[first?.length ?? 0];
+  const fits = [...values].every(([pcr, { length }]) => pcr >= 0 && pcr < 32 && length === first?.length);
+  if (bank === undefined || !fits)
     return fail('quote-wrapper-invalid', 'the PCR values are not up to 32 digests of one length');
-  return ok({ bank, values: new Map(values.map((value, pcr) => [pcr, value.slice()])) });
+  return ok({ bank, values: new Map([...values].map(([pcr, value]) => [pcr, value.slice()])) });
 }
 
 const SCALED_LIMIT = 4096;
@@ -166,8 +182,8 @@ export function readBincodeQuote(bytes: Uint8Array): Result<TpmQuote> {
   const count = u32le(bytes, at);
   at += 8;
   if (count > 32 || bytes.length !== at + count * 32) return wrong('the PCR values are cut off, or something follows');
-  const pcrs = Array.from({ length: count }, (_, i) => bytes.subarray(at + i * 32, at + (i + 1) * 32));
-  return joinQuote(message, signature, pcrs);
+  const pcrs = Array.from({ length: count }, (_, i) => [i, bytes.subarray(at + i * 32, at + (i + 1) * 32)] as const);
+  return joinQuote(message, signature, new Map(pcrs));
 }
 
 /** Does this begin like such a file: a signature's length, then a quote? */
@@ -181,12 +197,16 @@ export function isBincodeQuote(bytes: Uint8Array): boolean {
 }
 
 /** Codes: those of the parts. */
-export function joinQuote(message: Uint8Array, signature: Uint8Array, pcrs: readonly Uint8Array[]): Result<TpmQuote> {
+export function joinQuote(
+  message: Uint8Array,
+  signature: Uint8Array,
+  pcrs: ReadonlyMap<number, Uint8Array>,
+): Result<TpmQuote> {
   const attest = readAttest(message);
   if (!attest.ok) return attest;
   const signed = readTpmSignature(signature);
   if (!signed.ok) return signed;
-  if (pcrs.length === 0) return ok({ attest: attest.value, signature: signed.value, pcrs: null });
+  if (pcrs.size === 0) return ok({ attest: attest.value, signature: signed.value, pcrs: null });
   const values = readPcrs(pcrs);
   return values.ok ? ok({ attest: attest.value, signature: signed.value, pcrs: values.value }) : values;
 }
