@@ -45,17 +45,8 @@ async function attest(root: string, device: Device, anchors: Anchors, signal: Ab
   return { way: 'answered', claim: claimFrom(device, evidence, anchors, { nonce, function: shown, asOf: Date.now() }) };
 }
 
-const SILENT: ReadonlySet<string> = new Set([
-  'doe-timeout',
-  'doe-busy',
-  'doe-gone',
-  'doe-error',
-  'doe-cancelled',
-  'file-timeout',
-  'link-timeout',
-  'peer-busy',
-  'peer-not-ready',
-]);
+/** No whole answer: the mailbox or the device did not give one, or somebody else talked to it meanwhile. */
+const SILENT = /^(?:doe-(?!absent|unsupported)|link-|peer-|file-timeout$)/;
 const UNASKED: ReadonlySet<string> = new Set([
   'config-locked-down',
   'config-too-short',
@@ -67,7 +58,7 @@ const UNASKED: ReadonlySet<string> = new Set([
 
 /** A device that answers wrongly is another thing than one that does not answer, or cannot be asked. */
 export function wayOf(code: string): Way {
-  if (SILENT.has(code)) return 'silent';
+  if (SILENT.test(code)) return 'silent';
   return UNASKED.has(code) ? 'unasked' : 'answered';
 }
 
