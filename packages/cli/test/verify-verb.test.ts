@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
+import { writeBundle } from '@airlock/evidence/machine/bundle.ts';
 import { evidencePath, missing } from '../../evidence/test/support/evidence.ts';
 import { snpMachine } from '../../evidence/test/support/snp-machine.ts';
 import { run } from '../src/main.ts';
@@ -96,6 +97,16 @@ test('an accepted verdict says what nobody asked', { skip: missing }, async () =
   const asked = context();
   assert.equal(await run(asked, [...args, '--measurement', measurement]), 0);
   assert.doesNotMatch(asked.out().split('\n\n')[0] ?? '', /--measurement/);
+});
+
+test('evidence beside that of a machine is not passed over', async () => {
+  const bundle = file('machine.json', writeBundle({ nonce: new Uint8Array(32), vm: [], devices: [] }));
+  const beside = context();
+  assert.equal(await run(beside, ['verify', bundle, report, '--nonce', '00'.repeat(32)]), 2);
+  assert.match(beside.err(), /report\.bin: .*beside that of a machine/);
+  const certificate = context();
+  assert.notEqual(await run(certificate, ['verify', bundle, ...certificates, '--nonce', '00'.repeat(32)]), 0);
+  assert.doesNotMatch(certificate.err(), /beside that of a machine/);
 });
 
 test('what is no evidence is rejected with a code, never with a stack', async () => {
