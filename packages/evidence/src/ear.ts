@@ -127,8 +127,11 @@ const OF: readonly { readonly claim: TrustClaim; readonly ids: RegExp }[] = [
     claim: 'executables',
     ids: /^(launch\.|nvidia\.(reference|rim|measurement|fwid)|measurement\.|reference\.|tdx\.event-log|tpm\.(event-log|pcrs))/,
   },
-  { claim: 'configuration', ids: /^(snp\.(policy|vmpl|bits)|tdx\.(debug|attributes)|cca\.lifecycle|se\.|tdisp\.)/ },
-  { claim: 'hardware', ids: /^(snp\.tcb|tdx\.tcb|tdx\.module|tdx\.qe-identity|tdx\.collateral)/ },
+  {
+    claim: 'configuration',
+    ids: /^(snp\.(policy|vmpl|bits)|tdx\.(debug|attributes)|cca\.lifecycle|se\.(?!host-key)|tdisp\.)/,
+  },
+  { claim: 'hardware', ids: /^(snp\.tcb|tdx\.tcb|tdx\.module|tdx\.qe-identity|tdx\.collateral|se\.host-key)/ },
 ];
 const DEBUG: readonly CheckId[] = ['snp.policy.debug', 'tdx.debug'];
 const LAUNCHED: readonly CheckId[] = ['launch.measurement', 'nvidia.measurement'];

@@ -149,3 +149,19 @@ test('wrappers of another form are none', () => {
   assert.equal(readJsonCmw(deep(9)).ok, false);
   assert.equal(readCborCmw(Uint8Array.of(0x82, 0x63, 0x61, 0x2f, 0x62, 0x01)).ok, false);
 });
+
+test('a host key that is none of IBM’s says something of the hardware, not of how the guest is set up', () => {
+  const check = (id: 'se.host-key' | 'se.measurement', status: 'failed' | 'passed') => ({
+    id,
+    status,
+    expected: '',
+    found: '',
+  });
+  const of = (...checks: readonly ReturnType<typeof check>[]) =>
+    vectorOf({ kind: 'ibm-se', title: '', verdict: 'rejected', checks, claims: {} });
+  assert.deepEqual(
+    [of(check('se.host-key', 'failed')).hardware, of(check('se.host-key', 'failed')).configuration],
+    [96, undefined],
+  );
+  assert.equal(of(check('se.measurement', 'failed'), check('se.host-key', 'passed')).configuration, 96);
+});
