@@ -17,7 +17,7 @@ import { readCertificateTable } from './snp/certificate-table.ts';
 import { REPORT_SIZE, readSnpReport } from './snp/report.ts';
 import { readCollateral, readQeIdentity, readTcbInfo } from './tdx/collateral.ts';
 import { readQuote } from './tdx/quote.ts';
-import { bytesOfText, jsonLines, numberedBytes, textOf } from './text-forms.ts';
+import { bytesOfDump, bytesOfText, jsonLines, numberedBytes, textOf } from './text-forms.ts';
 import { isEventLog, readEventLog } from './tpm/event-log.ts';
 import { isHclReport, readHclReport } from './tpm/hcl.ts';
 import { isPcrFile, readPcrFile } from './tpm/pcr-file.ts';
@@ -151,7 +151,7 @@ function lookText(search: Search, text: string, source: string, depth: number): 
   const quoted = text.startsWith('"') ? readJson(text) : null;
   if (quoted?.ok === true && typeof quoted.value.value === 'string')
     return deeper(search, depth, () => lookText(search, String(quoted.value.value).trim(), source, depth + 1));
-  const bytes = bytesOfText(text);
+  const bytes = bytesOfText(text) ?? (depth === 0 ? bytesOfDump(text) : undefined);
   return bytes !== undefined && look(search, bytes, source, depth + 1);
 }
 
@@ -165,7 +165,7 @@ function lookPem(search: Search, text: string, source: string, depth: number): b
   const blocks = readPem(text);
   if (!blocks.ok) {
     // A dump shows what looks like PEM in its margin.
-    const bytes = bytesOfText(text);
+    const bytes = bytesOfText(text) ?? (depth === 0 ? bytesOfDump(text) : undefined);
     if (bytes !== undefined) return look(search, bytes, source, depth + 1);
     search.problems.push(blocks.error);
     return true;
@@ -314,7 +314,7 @@ function lookJson(search: Search, text: string, source: string, depth: number): 
       return deeper(search, depth, () =>
         lines.map((line, i) => lookText(search, line.trim(), `${source}: line ${i + 1}`, depth + 1)).includes(true),
       );
-    const bytes = bytesOfText(text);
+    const bytes = bytesOfText(text) ?? (depth === 0 ? bytesOfDump(text) : undefined);
     if (bytes !== undefined) return look(search, bytes, source, depth + 1);
     search.problems.push(json.error);
     return true;

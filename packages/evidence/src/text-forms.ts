@@ -6,6 +6,7 @@ const TOKEN = /^[\w-]+\.([\w-]+)\.[\w-]*$/;
 const DATA_URI = /^data:[\w/.+;=-]{0,128};base64,/i;
 /** A dump's line of stars stands for lines like the one before. */
 const REPEATED = '*';
+const LEAST_REPEATED = 8;
 const DUMP_LIMIT = 8 * 1024 * 1024;
 
 /** Text as one character a byte; null where it is none. UTF-16 and UTF-8 with their marks, as Windows writes them; what is not ASCII is `?` there. */
@@ -30,14 +31,14 @@ function isText(bytes: Uint8Array): boolean {
 }
 
 /**
- * Hex (also `12:34`, `0x12, 0x34`, `\x12\x34`, as an array of C), base64, base64url, a data URI, what xxd and `hexdump -C`
- * print, and the middle of a JWT; `undefined` for anything else.
+ * Hex (also `12:34`, `0x12, 0x34`, `\x12\x34`, as an array of C), base64, base64url, a data URI, and
+ * the middle of a JWT; `undefined` for anything else.
  */
 export function bytesOfText(text: string): Uint8Array | undefined {
   const token = TOKEN.exec(text)?.[1];
   if (token !== undefined) return fromBase64(token);
   const bare = text.replace(DATA_URI, '').replace(/[\r\n\t ]+/g, '');
-  return fromHex(bare) ?? fromBase64(bare) ?? separated(text) ?? dumped(text);
+  return fromHex(bare) ?? fromBase64(bare) ?? separated(text);
 }
 
 function separated(text: string): Uint8Array | undefined {
@@ -46,7 +47,11 @@ function separated(text: string): Uint8Array | undefined {
   return fromHex(text.replace(/0x|\\x/gi, '').replace(/[\s:,;{}()[\]\\-]+/g, ''));
 }
 
-function dumped(text: string): Uint8Array | undefined {
+/**
+ * What xxd and `hexdump -C` print; `undefined` for anything else. A dump can say in few letters that a line is repeated for
+ * megabytes: who reads many texts of one file does not ask for dumps.
+ */
+export function bytesOfDump(text: string): Uint8Array | undefined {
   const lines = text.split(/\r?\n/);
   if (DUMP_LINE.exec(lines[0] ?? '') === null) return undefined;
   const parts: Uint8Array[] = [];
@@ -62,7 +67,7 @@ function dumped(text: string): Uint8Array | undefined {
     const offset = Number.parseInt(match?.[1] ?? '', 16);
     if (match === null || offset > DUMP_LIMIT) return undefined;
     const last = parts[parts.length - 1];
-    while (repeating && last !== undefined && last.length > 0 && length + last.length <= offset) {
+    while (repeating && last !== undefined && last.length >= LEAST_REPEATED && length + last.length <= offset) {
       parts.push(last);
       length += last.length;
     }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { recognise } from '../src/recognise.ts';
-import { bytesOfText } from '../src/text-forms.ts';
+import { bytesOfDump } from '../src/text-forms.ts';
 import { token } from './support/cca-realm.ts';
 import { snpMachine } from './support/snp-machine.ts';
 import { quoteBytes, rootCertificate } from './support/td-machine.ts';
@@ -92,16 +92,26 @@ test('a dump gives the very bytes, and one with a line missing or moved none', (
       fc.constantFrom('xxd' as const, 'hexdump' as const),
       (bytes, like) => {
         const text = dump(bytes, like);
-        assert.deepEqual(Buffer.from(bytesOfText(text) ?? []), Buffer.from(bytes));
+        assert.deepEqual(Buffer.from(bytesOfDump(text) ?? []), Buffer.from(bytes));
         const lines = text.split('\n');
-        const without = bytesOfText([...lines.slice(0, 1), ...lines.slice(2)].join('\n'));
+        const without = bytesOfDump([...lines.slice(0, 1), ...lines.slice(2)].join('\n'));
         assert.ok(without === undefined || Buffer.compare(without, bytes) !== 0 || lines[1] === '*');
       },
     ),
   );
   const zeros = new Uint8Array(4096);
-  assert.deepEqual(bytesOfText(dump(zeros, 'hexdump')), zeros);
-  assert.equal(bytesOfText(`00000000  00 00  |..|\n*\nffffffff\n`), undefined);
+  assert.deepEqual(bytesOfDump(dump(zeros, 'hexdump')), zeros);
+  assert.equal(bytesOfDump(`00000000  00 00  |..|\n*\nffffffff\n`), undefined);
+});
+
+test('a dump that repeats a line for megabytes is read once, and not in every text of a document', () => {
+  const zeros = dump(new Uint8Array(8 * 1024 * 1024 - 16), 'hexdump');
+  assert.ok(zeros.length < 200);
+  assert.equal(bytesOfDump(zeros)?.length, 8 * 1024 * 1024 - 16);
+  assert.equal(bytesOfDump(`00000000  00  |.|\n*\n007ffff0\n`), undefined);
+  assert.equal(bytesOfDump(zeros.replace(/\n[0-9a-f]{8}\n$/, '\n01800000\n')), undefined);
+  const many = JSON.stringify(Array.from({ length: 4000 }, () => zeros));
+  assert.deepEqual(recognise('x', Buffer.from(many)).found, []);
 });
 
 test('texts that are nothing are nothing, and none is looked at for long', () => {
