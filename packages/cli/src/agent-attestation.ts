@@ -45,8 +45,8 @@ async function attest(root: string, device: Device, anchors: Anchors, signal: Ab
   return { way: 'answered', claim: claimFrom(device, evidence, anchors, { nonce, function: shown, asOf: Date.now() }) };
 }
 
-/** No whole answer: the mailbox or the device did not give one, or somebody else talked to it meanwhile. */
-const SILENT = /^(?:doe-(?!absent|unsupported)|link-|peer-|file-timeout$)/;
+/** No whole answer: none came, or the device was reset or asked by somebody else in the middle of it. */
+const SILENT = /^(?:doe-(?!absent|unsupported)|link-|peer-|message-malformed$|file-timeout$)/;
 const UNASKED: ReadonlySet<string> = new Set([
   'config-locked-down',
   'config-too-short',

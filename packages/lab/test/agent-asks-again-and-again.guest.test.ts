@@ -22,9 +22,9 @@ on:
   device-timeout: [log]
 `;
 const EVENTS = '/run/airlock/events.ndjson';
-const START = `airlock agent run --enforce --every 4s > /tmp/agent.log 2>&1 & echo $! > /tmp/agent.pid`;
+const START = `airlock agent run --enforce --every 6s > /tmp/agent.log 2>&1 & echo $! > /tmp/agent.pid`;
 
-const shell = (guest: Guest, script: string) => run(guest, script, 100);
+const shell = (guest: Guest, script: string) => run(guest, script, 240);
 
 /** Until that is told and the drive has a driver, or has none; what the agent said meanwhile of proofs and violations. */
 async function until(guest: Guest, bound: boolean, told: string): Promise<string> {
@@ -32,7 +32,7 @@ async function until(guest: Guest, bound: boolean, told: string): Promise<string
   const fresh = `tail -n +$(($(cat /tmp/seen 2>/dev/null || echo 0) + 1)) ${EVENTS} 2>/dev/null | grep -E '"kind":"(attested|violation)"'`;
   const said = await shell(
     guest,
-    `for i in $(seq 200); do ${there} && ${fresh} | grep -q '${told}' && echo reached && break; sleep 0.25; done
+    `for i in $(seq 500); do ${there} && ${fresh} | grep -q '${told}' && echo reached && break; sleep 0.25; done
 ${fresh}; wc -l < ${EVENTS} > /tmp/seen`,
   );
   if (!said.startsWith('reached'))
@@ -92,7 +92,7 @@ test('an agent that asks again and again: a drive is taken down when it fails, a
     guest,
     `for i in $(seq 40); do grep -q 0a.0 /run/airlock/proofs.json && break; sleep 0.25; done
 kill -9 $(cat /tmp/agent.pid); echo before: $(wc -l < ${EVENTS}); n=$(wc -l < ${EVENTS}); ${START}
-for i in $(seq 200); do tail -n +$((n + 1)) ${EVENTS} | grep -q '"kind":"attested"' && break; sleep 0.25; done; sleep 1
+for i in $(seq 500); do tail -n +$((n + 1)) ${EVENTS} | grep -q '"kind":"attested"' && break; sleep 0.25; done; sleep 1
 tail -n +$((n + 1)) ${EVENTS} | grep -E '"kind":"(attested|step|violation)"' | grep 0a.0; [ -e /sys/bus/pci/devices/0000:00:0a.0/driver ] && echo still bound`,
   );
   assert.match(restarted, /"kind":"attested"/);
