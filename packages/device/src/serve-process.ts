@@ -10,7 +10,7 @@ import { READABLE } from '@airlock/transport/reactor.ts';
 import { enterSandbox, type SandboxLayer } from '@airlock/transport/sandbox.ts';
 import { loadSystemCalls, type SystemCalls } from '@airlock/transport/system-calls.ts';
 import type { ServedDevice } from '@airlock/virtio/served-device.ts';
-import type { ServeEvent, ServeRequest } from './serve-event.ts';
+import { type ServeEvent, type ServeRequest, virtualSocket } from './serve-event.ts';
 import { TRANSPORTS } from './serve-transport.ts';
 import type { DeviceHost, PreparedDevice, ServedType } from './serve-type.ts';
 import { SERVED_TYPES } from './serve-types.ts';
@@ -76,7 +76,7 @@ async function serve(request: ServeRequest): Promise<number> {
   reactor.value.watch(CONTROL, READABLE, () => reactor.value.stop());
   tell({
     ...{ event: 'listening', type: request.type, transport: request.transport },
-    ...{ socket: request.socket, device: describe(prepared.value, virtual.value.length), sandbox: sandbox.value },
+    ...{ socket: request.socket, device: describe(prepared.value, request), sandbox: sandbox.value },
   });
   const outcome: Result<void> = reactor.value.run();
   transport.value.close();
@@ -101,9 +101,10 @@ function openVirtual(served: ServedType, request: ServeRequest, host: DeviceHost
   return ok(opened);
 }
 
-function describe(prepared: PreparedDevice, virtual: number): string {
-  const beside = virtual === 0 ? '' : ` and ${virtual} virtual ${virtual === 1 ? 'function' : 'functions'}`;
-  return `${prepared.describe()}${beside}`;
+function describe(prepared: PreparedDevice, { socket, virtual = [] }: ServeRequest): string {
+  if (virtual.length === 0) return prepared.describe();
+  const places = virtual.map((_, i) => virtualSocket(socket, i)).join(', ');
+  return `${prepared.describe()}; virtual functions on ${places}`;
 }
 
 /** Codes: `sandbox-failed`, those of `enterSandbox`. */
