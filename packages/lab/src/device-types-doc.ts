@@ -39,7 +39,7 @@ const TAIL = `
 
 Nothing else is let pass:
 
-${KNOWN_LINES.map(({ type, line, reason }) => `- **${type}**: \`${line.source.replaceAll('\\', '')}\`: ${reason}.`).join('\n')}
+${KNOWN_LINES.map(({ type, line, reason }) => `- **${type ?? 'any'}**: \`${line.source.replaceAll('\\', '')}\`: ${reason}.`).join('\n')}
 
 Two more that look like the device's doing, and are not:
 

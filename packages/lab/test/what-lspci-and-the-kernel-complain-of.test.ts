@@ -55,6 +55,7 @@ test('a line of the kernel counts from warning on, unless it is known for that t
     '<12>[   1.2] from user space, at warning',
     '<3>[   1.3] an error',
     '<4>[   1.4] nd_pmem namespace0.0: unable to guarantee persistence of writes',
+    '<4>[   1.5] hrtimer: interrupt took 172052161 ns',
     'no level at all',
   ].join('\n');
   assert.equal(complaints(log, 'pmem').length, 3);
