@@ -13,6 +13,8 @@ export async function gatedInitramfs(
   kernel: Kernel,
   plain: string,
   policy: string,
+  /** Where to put it, instead of the cache: what no other run will boot from. */
+  into?: string,
 ): Promise<{ readonly path: string } | { readonly problems: readonly [Problem, ...Problem[]] }> {
   const made = await makeInitrd({ policy, initrd: plain, cache: cache.folder });
   if (made.initrd === undefined) {
@@ -20,6 +22,10 @@ export async function gatedInitramfs(
     return { problems: [first ?? { code: 'lab-build', message: `${policy}: no initramfs was made of it` }, ...rest] };
   }
   const { bytes, digest } = made.initrd;
+  if (into !== undefined) {
+    writeFileSync(into, bytes);
+    return { path: into };
+  }
   const path = await built(
     cache,
     `gated-${kernel.series}`,
