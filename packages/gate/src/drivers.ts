@@ -50,9 +50,14 @@ export function transportDriver(device: Device): (Driver & { readonly bus: strin
   return device.bus === 'virtio' && device.transport !== null ? TRANSPORT_DRIVERS[device.transport] : undefined;
 }
 
+/** Is it reached through a node on the virtio bus? Of a vdpa device that shows once virtio_vdpa has it. */
+export function endsInVirtio(device: Device): boolean {
+  return device.bus === 'virtio' || device.nodes[device.nodes.length - 1]?.bus === 'virtio';
+}
+
 /** What drives the device itself; `*` by name where only the kernel knows. */
 export function deviceDriver(device: Device): Driver {
-  if (device.bus === 'virtio') return VIRTIO_DRIVERS[device.type ?? ''] ?? { module: null, name: '*' };
+  if (endsInVirtio(device)) return VIRTIO_DRIVERS[device.type ?? ''] ?? { module: null, name: '*' };
   if (device.bus === 'pci' && typeof device.class === 'number') {
     for (const [value, bits, driver] of CLASS_DRIVERS) {
       if (Math.floor(device.class / 2 ** (24 - bits)) === value) return driver;
@@ -66,7 +71,7 @@ export function deviceDriver(device: Device): Driver {
  * it only once the transport is bound.
  */
 export function moduleAlias(device: Device): string | undefined {
-  if (device.bus !== 'virtio') return safeAlias(device.modalias);
+  if (!endsInVirtio(device)) return safeAlias(device.modalias);
   if (device.virtioId === undefined) return undefined;
   const vendor = device.subsystem?.vendor ?? device.vendor ?? 0x1af4;
   return `virtio:d${hex8(device.virtioId)}v${hex8(vendor)}`;

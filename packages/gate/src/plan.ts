@@ -8,6 +8,7 @@ import { isConnected } from '@airlock/core/level.ts';
 import type { Plan, Step } from '@airlock/core/plan.ts';
 import {
   deviceDriver,
+  endsInVirtio,
   hidesType,
   innerNode,
   moduleAlias,
@@ -146,10 +147,11 @@ function connect(
   // A driver that the rule names itself is pinned, since it may be one that does not match by ids (vfio-pci). Virtual
   // functions take no other driver while their physical one's autoprobe is off.
   const pinned = decision.drivers !== undefined || (isVirtual(device) && wanted !== '*');
-  if (device.bus !== 'virtio' && OVERRIDE_BUSES.includes(outer.bus) && pinned) {
+  const virtio = endsInVirtio(device);
+  if (!virtio && OVERRIDE_BUSES.includes(outer.bus) && pinned) {
     pin.push(pinTo(device, outer, wanted));
   }
-  if (device.bus === 'virtio') {
+  if (virtio) {
     // The virtio node has no name before its transport is bound: `PARENT/*` is the one that then appears below it.
     bind.push({
       kind: 'bind',
