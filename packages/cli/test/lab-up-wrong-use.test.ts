@@ -21,6 +21,43 @@ test('a kernel that is none of the three, an argument, a policy that is not ther
   }
 });
 
+const TYPES = /one of block, net, entropy/;
+
+test('what is brought to the lab is read before anything boots: wrong words are named, with the nearest and the list', async () => {
+  for (const [args, words] of [
+    [['--device', 'bloc'], /--device bloc is no type, did you mean block\? one of block, net/],
+    [['--device', ''], TYPES],
+    [['--device', 'constructor'], TYPES],
+    [
+      ['--device', 'block,trasport=x'],
+      /block: trasport is no option, did you mean transport\? one of transport, plain, file/,
+    ],
+    [['--device', 'entropy,toString'], /entropy: toString is no option/],
+    [['--device', 'block,transport=vhostuser'], /did you mean vhost-user\?/],
+    [['--device', 'block,transport='], /transport= needs a value/],
+    [['--device', 'block,serial'], /serial= needs a value/],
+    [['--device', 'block,read-only=1'], /read-only takes no value/],
+    [['--device', 'block,serial=a,serial=b'], /serial stands twice/],
+    [['--device', 'block,queues=65'], /block: queues=65: a whole number from 1 to 64/],
+    [['--device', 'console,port=nam=x,,socket=y'], /console: port=nam=x,socket=y: nam=x means nothing here/],
+    [['--device', 'net,plain,transport=vhost-user'], /plain means nothing to vhost-user/],
+    [['--device', 'gpu,transport=vhost-user'], /gpu over vhost-user: .*transport=vfio-user takes it/],
+    [['--device', 'rtc,transport=vduse'], /only block and net over VDUSE/],
+    [['--kernel', '6.1', '--device', 'block,transport=vduse'], /6\.1 has no VDUSE/],
+    [Array.from({ length: 9 }, () => ['--device', 'entropy']).flat(), /8 free slots, and 9 are wanted/],
+    [['--allow'], /--allow is for what --device plugs in/],
+    [['--nvme', 'honst'], /did you mean honest\? one of tour, honest, wrong-root/],
+    [['--nvme', 'tour,mut'], /--nvme mut: did you mean mute\?/],
+    [['--compare', '--tpm'], /--compare is of the machine as it is/],
+    [['--compare', '--nvme', 'tour'], /--compare is of the machine as it is/],
+  ] as const) {
+    const context = fakeContext();
+    assert.equal(await run(context, ['lab', 'up', ...args]), 2, args.join(' '));
+    assert.match(context.err(), words);
+    assert.equal(context.out(), '');
+  }
+});
+
 test('a policy with errors starts no guest and shows each error', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'airlock-lab-'));
   t.after(() => rmSync(folder, { recursive: true }));

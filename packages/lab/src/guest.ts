@@ -39,6 +39,8 @@ export interface Guest {
 
 export interface GuestOptions {
   readonly machine: Machine;
+  /** A folder that ends with the guest too, however it ends. */
+  readonly owns?: string;
   /** Seconds until the guest must answer. */
   readonly bootSeconds?: number;
   readonly signal?: AbortSignal;
@@ -48,9 +50,9 @@ export interface GuestOptions {
 
 const CONSOLE_KEPT = 1 << 20;
 
-/** $1 is the folder, the rest QEMU (or a guest's TPM): ends QEMU when our pipe closes, and cleans up when QEMU ends. */
+/** $1 is the folder, $2 another one or nothing, the rest QEMU (or a guest's TPM): ends QEMU when our pipe closes, and cleans up when QEMU ends. */
 const WATCHER = `
-folder=$1; shift
+folder=$1 owned=$2; shift 2
 exec 3<&0 4>&2 2>/dev/null # what the shell itself says must not meet a closed pipe
 "$@" </dev/null 2>&4 3<&- 4>&- &
 exec 4>&-
@@ -60,7 +62,7 @@ watch=$!
 wait $qemu
 status=$?
 kill $watch 2>/dev/null
-rm -rf "$folder"
+rm -rf "$folder" "$owned"
 exit $status
 `;
 
@@ -74,7 +76,7 @@ export async function startGuest(cache: Cache, options: GuestOptions): Promise<R
     rmSync(folder, { recursive: true, force: true });
     return tpm;
   }
-  const child = startWatched(cache, folder, qemuWords(cache, options.machine, folder));
+  const child = startWatched(cache, folder, qemuWords(cache, options.machine, folder), options.owns);
   const sockets: Socket[] = [];
   const state = watchGuest(child, options.onConsole);
 
@@ -177,8 +179,8 @@ export async function startGuest(cache: Cache, options: GuestOptions): Promise<R
   return guest;
 }
 
-function startWatched(cache: Cache, folder: string, words: readonly string[]): ChildProcess {
-  return spawn('sh', ['-c', WATCHER, 'guest', folder, ...words], {
+function startWatched(cache: Cache, folder: string, words: readonly string[], owned = ''): ChildProcess {
+  return spawn('sh', ['-c', WATCHER, 'guest', folder, owned, ...words], {
     stdio: ['pipe', 'ignore', 'pipe'],
     detached: true,
     cwd: folder,

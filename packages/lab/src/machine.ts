@@ -23,6 +23,49 @@ export const SLOTS: Readonly<Record<string, string>> = {
   '1f.3': 'SMBus controller',
 };
 
+/** What is brought to the machine beside its own devices. */
+export interface MachineChange {
+  readonly parts?: readonly Part[];
+  /** Other processes map the guest's memory. */
+  readonly sharedMemory?: boolean;
+  /** MiB. */
+  readonly memory?: number;
+  /** Words after CMDLINE. */
+  readonly cmdline?: string;
+  /** Folder of a software TPM's state: firmware then measures what boots. */
+  readonly tpmState?: string;
+}
+
+/** Several as one. */
+export function joinChanges(changes: readonly MachineChange[]): MachineChange {
+  const whole = Object.assign({}, ...changes) as MachineChange;
+  const words = changes.flatMap(({ cmdline }) => cmdline ?? []);
+  return {
+    ...whole,
+    parts: changes.flatMap(({ parts }) => parts ?? []),
+    ...(words.length === 0 ? {} : { cmdline: words.join(' ') }),
+  };
+}
+
+/** Slots from here on are for `portParts`. */
+const FIRST_FREE = 0x12;
+export const MOST_PORTS = 8;
+
+/** Ports for what a person brings: their names. */
+export function portNames(count: number): string[] {
+  return Array.from({ length: count }, (_, i) => `free${i}`);
+}
+
+/** With room for windows of device memory. */
+export function portParts(count: number): Part[] {
+  return portNames(count).map((id, i) => ({
+    device: {
+      ...{ driver: 'pcie-root-port', addr: `${(FIRST_FREE + i).toString(16)}.0`, id },
+      ...{ chassis: String(3 + i), slot: String(3 + i), 'pref32-reserve': '32M' },
+    },
+  }));
+}
+
 export interface MachineOptions {
   readonly rootDisk: string;
   /** Merged over a slot's properties: `{ '03.0': { packed: 'on' } }`. */
@@ -80,7 +123,7 @@ function network(id: string): string[] {
 }
 
 /** A drive that reads as zeros and keeps nothing. */
-function nullDrive(id: string): string[] {
+export function nullDrive(id: string): string[] {
   return ['-drive', `if=none,id=${id},file.driver=null-co,file.size=64M,file.read-zeroes=on,format=raw`];
 }
 
@@ -123,12 +166,15 @@ export const CMDLINE = 'console=ttyS0 quiet panic=-1 swiotlb=force';
 
 const OTHERS: readonly (readonly [RegExp, string])[] = [
   [/^platform:00:0[0-2]$/, 'serial line'],
+  [/^platform:MSFT0101:00$/, 'TPM'],
   [/^platform:i8042$/, 'keyboard controller'],
   [/^platform:QEMU0002:00$/, 'fw_cfg'],
 ];
 
 /** A person's word for a device of this machine, by Airlock's id. */
 export function deviceName(id: string): string {
+  const free = /^pci:0000:00:(1[2-9])\.0$/.exec(id);
+  if (free !== null) return 'hot-plug port';
   const slot = /^pci:0000:00:([0-9a-f]{2}\.[0-7])$/.exec(id)?.[1];
   if (slot !== undefined) return SLOTS[slot] ?? 'PCI function';
   const bus = /^pci:0000:0([12]):00\.0$/.exec(id)?.[1];

@@ -33,6 +33,13 @@ export const GUEST_MODULES = [
   'crc32c_intel?',
 ] as const;
 
+/** The root disk has drivers for devices of ours too, whatever their type. */
+export const ROOT_MODULES = [
+  ...GUEST_MODULES,
+  ...['virtio_scsi', 'virtio_crypto', 'virtio_pmem', 'nd_pmem', 'virtio_mem', 'virtiofs', 'vmw_vsock_virtio_transport'],
+  ...['evdev', 'virtio_snd?', 'snd_pcm_oss', 'virtio_iommu?'],
+] as const;
+
 /** Puts the modules and all that they need below `into`/lib/modules/RELEASE. Codes: `lab-build`. */
 export async function copyModules(
   cache: Cache,

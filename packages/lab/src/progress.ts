@@ -1,5 +1,5 @@
 /** Progress of a run: steps with their time, redrawn in place where a person looks on, one line each elsewhere. */
-import { painter } from './render.ts';
+import { painter } from './paint.ts';
 import type { ScenarioEvent, StepName } from './scenario.ts';
 
 export interface Progress {

@@ -1,20 +1,8 @@
 /** A report as a person likes to read it. Pure; colour only when asked for. */
-import { asciiText } from '@airlock/core/bytes.ts';
 import { isConnected } from '@airlock/core/level.ts';
+import { type Paint, painter, safe, seconds, wrapped } from './paint.ts';
+import { exhibitLines } from './render-exhibits.ts';
 import type { DeviceLine, LabReport } from './report.ts';
-
-export interface Paint {
-  readonly bold: (text: string) => string;
-  readonly dim: (text: string) => string;
-  readonly good: (text: string) => string;
-  readonly bad: (text: string) => string;
-  readonly warn: (text: string) => string;
-}
-
-export function painter(colour: boolean): Paint {
-  const with_ = (code: string) => (text: string) => (colour ? `\x1b[${code}m${text}\x1b[0m` : text);
-  return { bold: with_('1'), dim: with_('2'), good: with_('32'), bad: with_('31'), warn: with_('33') };
-}
 
 /** One cell: what stands there, and how. Widths count the text alone. */
 interface Cell {
@@ -22,20 +10,20 @@ interface Cell {
   readonly paint?: (text: string) => string;
 }
 
-function safe(text: string): string {
-  return asciiText(Uint8Array.from(text, (character) => Math.min(character.charCodeAt(0), 255)));
-}
-
 export function renderReport(report: LabReport, colour: boolean): string {
   const paint = painter(colour);
   const compare = report.devices.some((device) => device.without !== undefined);
-  const pci = report.devices.filter((device) => device.id.startsWith('pci:'));
-  const others = report.devices.filter((device) => !device.id.startsWith('pci:'));
+  // What was plugged in is looked for in the table, whatever its bus.
+  const brought = new Set(report.plugged.map(({ id }) => id));
+  const shown = (device: DeviceLine) => device.id.startsWith('pci:') || brought.has(device.id);
+  const rows = report.devices.filter(shown);
+  const others = report.devices.filter((device) => !shown(device));
   const lines = [
     '',
-    ...table(pci, compare, paint),
+    ...table(rows, compare, paint),
     ...(others.length > 0 ? ['', ...otherLines(others, paint)] : []),
     '',
+    ...exhibitLines(report, paint),
     ...attemptLines(report, paint),
     ...weakLines(report, paint),
     ...verdict(report, compare, paint),
@@ -159,18 +147,6 @@ function weakLines(report: LabReport, paint: Paint): string[] {
   ];
 }
 
-function wrapped(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = word;
-    } else line = line === '' ? word : `${line} ${word}`;
-  }
-  return [...lines, line];
-}
-
 function verdict(report: LabReport, compare: boolean, paint: Paint): string[] {
   const pci = report.devices.filter((device) => device.id.startsWith('pci:'));
   const bound = pci.filter((device) => device.driver !== null).length;
@@ -186,6 +162,13 @@ function verdict(report: LabReport, compare: boolean, paint: Paint): string[] {
     ...(failed.length > 0 ? [`failed: ${failed.map((device) => device.name).join(', ')}`] : []),
     ...(report.undecided.length > 0 ? [`nothing decided for ${report.undecided.join(', ')}`] : []),
     ...report.attempts.filter((attempt) => attempt.left.length > 0).map((attempt) => `did not hold: ${attempt.title}`),
+    ...report.plugged.filter(({ id }) => id === null).map(({ type }) => `the guest did not see our ${type}`),
+    ...(report.drive?.acts ?? [])
+      .filter((act) => !act.asExpected)
+      .map(({ conduct }) => `the drive, ${conduct}: not as it must be`),
+    ...(report.proof?.verdicts ?? [])
+      .filter((one) => !one.asExpected)
+      .map(({ against }) => `the proof, against ${against}: not as it must be`),
     ...report.problems.map((problem) => `${safe(problem.message)} [${safe(problem.code)}]`),
   ];
   const cannot = [...report.devices, ...report.machine].some(({ status }) => status === 'not-enforceable');
@@ -196,8 +179,4 @@ function verdict(report: LabReport, compare: boolean, paint: Paint): string[] {
       `Drivers are what the guest's own sysfs says, read with busybox. The gate took ${seconds(report.gateMilliseconds)} of the boot; all of this ${seconds(report.seconds * 1000)}.`,
     )}`,
   ];
-}
-
-function seconds(milliseconds: number): string {
-  return `${(milliseconds / 1000).toFixed(milliseconds < 10_000 ? 2 : 0)} s`;
 }

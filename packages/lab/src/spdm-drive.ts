@@ -9,7 +9,7 @@ import { gatherEvidence } from '@airlock/spdm/attest/gather.ts';
 import { doeBinding } from '@airlock/spdm/doe/binding.ts';
 import { MEASUREMENT_TYPES } from '@airlock/spdm/messages/measurements.ts';
 import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
-import { LIES, type Lie } from '@airlock/spdm/profile/hostile.ts';
+import { IDENTITY_LIES, type Lie, MESSAGE_LIES } from '@airlock/spdm/profile/hostile.ts';
 import { makeProfileDevice, makeUpMaker, type ProfileDevice } from '@airlock/spdm/profile/node-device.ts';
 import { DEFAULT_PROFILE } from '@airlock/spdm/profile/profile.ts';
 import { Connection } from '@airlock/spdm/requester/connection.ts';
@@ -22,7 +22,7 @@ import { type Answerer, type ServerEvent, serveSocket } from '@airlock/spdm/tcp/
 export const NVME_FUNCTION = 'Vendor=1b36:Device=0010:CC=010802:REV=02:SSVID=1af4:SSID=1100';
 
 /** How a drive behaves: `relay` is a host that has the drive's questions answered by a genuine one elsewhere. */
-export const DRIVE_CONDUCTS = ['honest', ...LIES, 'relay'] as const;
+export const DRIVE_CONDUCTS = ['honest', ...IDENTITY_LIES, ...MESSAGE_LIES, 'relay'] as const;
 export type DriveConduct = (typeof DRIVE_CONDUCTS)[number];
 
 export interface DriveMaker {

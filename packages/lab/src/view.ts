@@ -25,6 +25,8 @@ export interface View {
   readonly pci: readonly SeenDevice[];
   /** `platform/i8042` → `i8042`, for every bus. */
   readonly drivers: ReadonlyMap<string, string>;
+  /** `lab-disk` → `virtio7`: what has grown on the virtio bus from each device that is none of PCI's, by its name. */
+  readonly grown: ReadonlyMap<string, string>;
 }
 
 export const VIEW_SCRIPT = `
@@ -71,7 +73,12 @@ export function parseView(text: string): Result<View> {
       nodes: [node('pci', name), ...(children.get(name) ?? []).map((child) => node('virtio', child))],
       ids: { vendor: id.vendor ?? 0, device: id.device ?? 0, class: id.class ?? 0 },
     }));
-  return ok({ pci, drivers });
+  const grown = new Map(
+    [...children].flatMap(([above, [first]]) =>
+      ids.has(above) || first === undefined ? [] : [[above, first] as const],
+    ),
+  );
+  return ok({ pci, drivers, grown });
 }
 
 /** The driver that makes the device usable: of the innermost node; for virtio that is not virtio-pci. */
@@ -91,6 +98,11 @@ export function driverOf(view: View, id: string): string | null | undefined {
   if (id.startsWith('pci:')) {
     const pci = view.pci.find((device) => device.id === id);
     return pci === undefined ? undefined : usableDriver(pci);
+  }
+  if (id.startsWith('vdpa:')) {
+    // Usable is what programs reach it through.
+    const virtio = view.grown.get(id.slice('vdpa:'.length));
+    return virtio === undefined ? null : (view.drivers.get(`virtio/${virtio}`) ?? null);
   }
   // What Airlock calls a platform device may be on the PNP bus.
   const name = id.slice(id.indexOf(':') + 1);

@@ -2,9 +2,12 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { airlock, MEASURED_CMDLINE, proofFor, provedBoot, reasonOf, verify } from './boot-proof.ts';
+import { airlock, measuredCmdline } from '../src/boot-proof.ts';
+import { CMDLINE } from '../src/machine.ts';
+import { proofFor, provedBoot, reasonOf, verify } from './boot-proof.ts';
 import { imagesOrSkip } from './guests.ts';
 
+const MEASURED_CMDLINE = measuredCmdline(CMDLINE);
 const NONCES = ['00'.repeat(16), '11'.repeat(16), '22'.repeat(16), '33'.repeat(16)] as const;
 
 test('later boots of one machine are held against the first: the same is accepted; another command line or policy refused by name', {

@@ -3,9 +3,12 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
-import { airlock, MEASURED_CMDLINE, proofFor, provedBoot, reasonOf, verify } from './boot-proof.ts';
+import { airlock, measuredCmdline } from '../src/boot-proof.ts';
+import { CMDLINE } from '../src/machine.ts';
+import { proofFor, provedBoot, reasonOf, verify } from './boot-proof.ts';
 import { imagesOrSkip } from './guests.ts';
 
+const MEASURED_CMDLINE = measuredCmdline(CMDLINE);
 const NONCE = '6f1d0a5cb2447e93816f1d0a5cb2447e';
 
 test('a boot is what its TPM says: the kernel’s command line and the initramfs with the policy, and no other', {

@@ -4,7 +4,7 @@ import type { TestContext } from 'node:test';
 import type { KernelSeries } from '../src/cache.ts';
 import { gatedInitramfs } from '../src/gated-initramfs.ts';
 import type { Guest } from '../src/guest.ts';
-import { bootLab, type Images, prepareImages } from '../src/scenario.ts';
+import { bootLab, type Images, prepareImages } from '../src/images.ts';
 import type { DriveConduct, DriveMaker, SpdmDrive } from '../src/spdm-drive.ts';
 import { lookInto, type View } from '../src/view.ts';
 

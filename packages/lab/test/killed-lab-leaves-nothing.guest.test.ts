@@ -5,15 +5,15 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { bootLab } from '../src/scenario.ts';
+import { bootLab } from '../src/images.ts';
 import { imagesOrSkip } from './guests.ts';
 
-const SCENARIO = new URL('../src/scenario.ts', import.meta.url).href;
+const IMAGES = new URL('../src/images.ts', import.meta.url).href;
 
 /** A process of its own that starts a guest in `folder` and says when it runs. */
 function startLab(folder: string, initramfs: string, more: object) {
   const script = `
-import { bootLab, prepareImages } from '${SCENARIO}';
+import { bootLab, prepareImages } from '${IMAGES}';
 const images = await prepareImages('6.12', () => {});
 const guest = await bootLab(images.value, ${JSON.stringify(initramfs)}, {
   onConsole: (line) => console.log('running', line.length),

@@ -7,11 +7,12 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { isConnected } from '@airlock/core/level.ts';
+import { agentIsUp, agentKnows } from '../src/agent-word.ts';
 import { readEnforcement, readGate } from '../src/airlock-state.ts';
 import { ATTEMPTS, makeAttempt } from '../src/attempts.ts';
 import { CHECKOUT, type KernelSeries } from '../src/cache.ts';
 import type { Guest } from '../src/guest.ts';
-import { agentIsUp, agentKnows, deniedFunctions, plugIn } from '../src/scenario.ts';
+import { deniedFunctions, plugIn } from '../src/scenario.ts';
 import { driverOf, type View } from '../src/view.ts';
 import { bootFor, boundIn, gated, imagesOrSkip, shell, viewOf } from './guests.ts';
 

@@ -73,6 +73,8 @@ function parts(enforcements: readonly Enforcement[], more: Partial<ReportParts> 
     agent: null,
     known: new Set(['pci:0000:00:02.0', 'pci:0000:00:06.0']),
     attempts: [],
+    shown: [],
+    added: null,
     view: view(),
     enforcement: enforcements,
     without: undefined,

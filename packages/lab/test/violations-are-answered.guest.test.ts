@@ -3,7 +3,7 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { agentIsUp } from '../src/scenario.ts';
+import { agentIsUp } from '../src/agent-word.ts';
 import { bootFor, gated, imagesOrSkip, shell } from './guests.ts';
 
 const POLICY = `version: 1
