@@ -1,0 +1,3 @@
+import { virtualFunctionsAreJudged } from './virtual-functions-are-judged.ts';
+
+virtualFunctionsAreJudged('6.12');
