@@ -45,7 +45,7 @@ function row(device: DeviceLine, compare: boolean, paint: Paint): Cell[] {
   const how = allowed ? paint.good : paint.dim;
   return [
     { text: safe(device.name) },
-    { text: safe(device.id.replace(/^pci:0000:/, '')), paint: paint.dim },
+    { text: safe(device.id.replace(/^(pci:0000|vdpa):/, '')), paint: paint.dim },
     { text: device.level, paint: how },
     { text: safe(ruleWords(device)), ...(device.rule === null ? { paint: paint.dim } : {}) },
     enforcedCell(device, paint),
@@ -64,7 +64,8 @@ function row(device: DeviceLine, compare: boolean, paint: Paint): Cell[] {
 /** The rule, and the reason where it is not simply that the rule matched. */
 function ruleWords({ rule, reason }: DeviceLine): string {
   if (rule === null) return reason === 'default' ? 'none matches' : reason;
-  return reason === 'rule-matched' ? rule : `${rule}: ${reason}`;
+  if (reason === 'rule-matched') return rule;
+  return `${rule}: ${reason === 'requirement-failed' ? 'not met' : reason}`;
 }
 
 function enforcedCell({ agrees, status }: DeviceLine, paint: Paint): Cell {
@@ -175,8 +176,9 @@ function verdict(report: LabReport, compare: boolean, paint: Paint): string[] {
   return [
     `  ${report.held ? paint.good(cannot ? 'The policy holds, but for what this machine cannot hold (above).' : 'The policy holds.') : paint.bad('The policy does not hold.')} ${counted}`,
     ...faults.map((fault) => `  ${paint.bad('!!')} ${fault}`),
-    `  ${paint.dim(
+    ...wrapped(
       `Drivers are what the guest's own sysfs says, read with busybox. The gate took ${seconds(report.gateMilliseconds)} of the boot; all of this ${seconds(report.seconds * 1000)}.`,
-    )}`,
+      96,
+    ).map((line) => `  ${paint.dim(line)}`),
   ];
 }
