@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Result } from '@airlock/core/result.ts';
+import { childWords } from '@airlock/lab/child-words.ts';
 import { type DeviceProcess, startDevice } from '@airlock/lab/device-process.ts';
 import { bootDriverGuest, prepareDriverGuest, vhostUserPart } from '@airlock/lab/driver-guest.ts';
 import type { Guest } from '@airlock/lab/guest.ts';
@@ -50,29 +51,6 @@ function plug(guest: Guest, id: string, port: string, socket: string): Promise<R
     bus: port,
     socket: { type: 'unix', path: socket },
   });
-}
-
-/** Lines that a child says, waited for one by one. */
-function hearing(child: ChildProcess): (word: string) => Promise<void> {
-  let said = '';
-  let look = () => {};
-  child.stdout?.on('data', (bytes: Buffer) => {
-    said += bytes.toString('latin1');
-    look();
-  });
-  return (word) =>
-    new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`the device did not say ${word}`)), 30_000);
-      look = () => {
-        const at = said.indexOf(`${word}\n`);
-        if (at < 0) return;
-        said = said.slice(at + word.length + 1);
-        look = () => {};
-        clearTimeout(timer);
-        resolve();
-      };
-      look();
-    });
 }
 
 function startServer(file: string, socket: string): ChildProcess {
@@ -133,7 +111,7 @@ const messages: Bench = {
       const socket = join(folder, file);
       const child = startServer(file, socket);
       children.push(child);
-      await hearing(child)('listening');
+      await childWords(child)('listening');
       const fd = must(connectUnix(calls, socket));
       const ask = (bytes: Uint8Array, answer: number) => {
         must(send(calls, fd, bytes));
@@ -188,7 +166,7 @@ const plugging: Bench = {
     const folder = mkdtempSync(join(tmpdir(), 'airlock-plug-'));
     const socket = join(folder, 's');
     const server = startServer('plug-server.ts', socket);
-    const hear = hearing(server);
+    const hear = childWords(server);
     await hear('listening');
     const entropy = await serveEntropy(join(folder, 'egd'));
     const guest = await boot(

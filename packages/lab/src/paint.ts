@@ -1,4 +1,4 @@
-/** Text for a terminal: colour only when asked for, nothing that somebody else could steer it with, lines of a width. Pure. */
+/** Text for a terminal: colour only when asked for, nothing that somebody else could steer it with. Pure. */
 import { asciiText } from '@airlock/core/bytes.ts';
 
 export interface Paint {
@@ -18,18 +18,6 @@ export function painter(colour: boolean): Paint {
 export function safe(text: string): string {
   const plain = text.replaceAll('…', '...').replaceAll('’', "'");
   return asciiText(Uint8Array.from(plain, (character) => Math.min(character.charCodeAt(0), 255)));
-}
-
-export function wrapped(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = word;
-    } else line = line === '' ? word : `${line} ${word}`;
-  }
-  return [...lines, line];
 }
 
 export function seconds(milliseconds: number): string {

@@ -1,7 +1,8 @@
 /** What was brought to the lab, as a person reads it. Pure. */
 import { isConnected } from '@airlock/core/level.ts';
+import { wrapText } from '@airlock/core/wrap.ts';
 import type { DriveAct, FailedCheck, PluggedDevice, ProofVerdict } from './exhibit.ts';
-import { type Paint, safe, wrapped } from './paint.ts';
+import { type Paint, safe } from './paint.ts';
 import type { LabReport } from './report.ts';
 
 const WIDTH = 96;
@@ -17,7 +18,7 @@ export function exhibitLines(report: LabReport, paint: Paint): string[] {
 
 /** Lines below a first one that stands `indent` to the right. */
 function hanging(text: string, indent: number): string[] {
-  return wrapped(text, WIDTH - indent).map((line) => `${' '.repeat(indent)}${line}`);
+  return wrapText(text, WIDTH - indent).map((line) => `${' '.repeat(indent)}${line}`);
 }
 
 function pluggedLines({ plugged, devices, added }: LabReport, paint: Paint): string[] {

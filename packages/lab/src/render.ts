@@ -1,6 +1,7 @@
 /** A report as a person likes to read it. Pure; colour only when asked for. */
 import { isConnected } from '@airlock/core/level.ts';
-import { type Paint, painter, safe, seconds, wrapped } from './paint.ts';
+import { wrapText } from '@airlock/core/wrap.ts';
+import { type Paint, painter, safe, seconds } from './paint.ts';
 import { exhibitLines } from './render-exhibits.ts';
 import type { DeviceLine, LabReport } from './report.ts';
 
@@ -141,7 +142,7 @@ function weakLines(report: LabReport, paint: Paint): string[] {
     `  ${paint.bold('Not enforceable on this machine')}`,
     ...[...reasons].map(([because, names]) => {
       const whose = names.length > 0 ? ` (${[...new Set(names)].join(', ')})` : '';
-      const [first = '', ...rest] = wrapped(`${safe(because)}${whose}`, 92);
+      const [first = '', ...rest] = wrapText(`${safe(because)}${whose}`, 92);
       return [`  ${paint.warn('!')} ${first}`, ...rest.map((line) => `    ${line}`)].join('\n');
     }),
     '',
@@ -176,7 +177,7 @@ function verdict(report: LabReport, compare: boolean, paint: Paint): string[] {
   return [
     `  ${report.held ? paint.good(cannot ? 'The policy holds, but for what this machine cannot hold (above).' : 'The policy holds.') : paint.bad('The policy does not hold.')} ${counted}`,
     ...faults.map((fault) => `  ${paint.bad('!!')} ${fault}`),
-    ...wrapped(
+    ...wrapText(
       `Drivers are what the guest's own sysfs says, read with busybox. The gate took ${seconds(report.gateMilliseconds)} of the boot; all of this ${seconds(report.seconds * 1000)}.`,
       96,
     ).map((line) => `  ${paint.dim(line)}`),

@@ -11,6 +11,7 @@ import { MEASUREMENT_TYPES } from '@airlock/spdm/messages/measurements.ts';
 import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
 import { IDENTITY_LIES, type Lie, MESSAGE_LIES } from '@airlock/spdm/profile/hostile.ts';
 import { makeProfileDevice, makeUpMaker, type ProfileDevice } from '@airlock/spdm/profile/node-device.ts';
+import { pemBlock } from '@airlock/spdm/profile/node-pem.ts';
 import { DEFAULT_PROFILE } from '@airlock/spdm/profile/profile.ts';
 import { Connection } from '@airlock/spdm/requester/connection.ts';
 import { drive } from '@airlock/spdm/requester/procedure.ts';
@@ -61,7 +62,9 @@ export function driveMaker(conducts: readonly DriveConduct[], now = Date.now()):
   }
   const lists = devices.get('revoked')?.lists ?? [];
   return ok({
-    roots: [pem('CERTIFICATE', maker.certificates[0]), ...lists.map((list) => pem('X509 CRL', list))].join(''),
+    roots: [pemBlock('CERTIFICATE', maker.certificates[0]), ...lists.map((list) => pemBlock('X509 CRL', list))].join(
+      '',
+    ),
     reference: referenceOf(DEFAULT_PROFILE.measurements),
     open: (conduct) => openDrive(devices, conduct),
   });
@@ -123,14 +126,6 @@ async function rehearse(device: ProfileDevice): Promise<void> {
 
 function lieOf(conduct: DriveConduct): Lie | null {
   return conduct === 'honest' || conduct === 'relay' ? null : conduct;
-}
-
-function pem(label: string, der: Uint8Array): string {
-  const lines =
-    Buffer.from(der)
-      .toString('base64')
-      .match(/.{1,64}/g) ?? [];
-  return `-----BEGIN ${label}-----\n${lines.join('\n')}\n-----END ${label}-----\n`;
 }
 
 function referenceOf(measurements: readonly ResponderMeasurement[]): string {

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { CHECKOUT } from '../src/cache.ts';
+import { childWords } from '../src/child-words.ts';
 import { freeSlots } from '../src/device-bench.ts';
 import { bootDriverGuest, prepareDriverGuest } from '../src/driver-guest.ts';
 import type { Guest } from '../src/guest.ts';
@@ -87,25 +88,7 @@ export async function startPlugServer(t: TestContext): Promise<PlugServer> {
     child.kill();
     rmSync(folder, { recursive: true, force: true });
   });
-  let said = '';
-  let look = () => {};
-  child.stdout?.on('data', (bytes: Buffer) => {
-    said += bytes.toString('latin1');
-    look();
-  });
-  const hear = (word: string) =>
-    new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`the device did not say ${word}`)), 30_000);
-      look = () => {
-        const at = said.indexOf(`${word}\n`);
-        if (at < 0) return;
-        said = said.slice(at + word.length + 1);
-        look = () => {};
-        clearTimeout(timer);
-        resolve();
-      };
-      look();
-    });
+  const hear = childWords(child);
   await hear('listening');
   return { pid: child.pid ?? 0, socket, hear };
 }

@@ -9,6 +9,7 @@ import { answerDiscoveryObject } from '@airlock/spdm/doe/discovery.ts';
 import { nameOfCode } from '@airlock/spdm/messages/codes.ts';
 import { IDENTITY_LIES, MESSAGE_LIES, TDISP_LIES } from '@airlock/spdm/profile/hostile.ts';
 import { makeProfileDevice, type ProfileDevice } from '@airlock/spdm/profile/node-device.ts';
+import { pemBlock } from '@airlock/spdm/profile/node-pem.ts';
 import { DEFAULT_PROFILE, type Profile, readProfile } from '@airlock/spdm/profile/profile.ts';
 import { type Relay, relayTo } from '@airlock/spdm/tcp/node-relay.ts';
 import { type ServerEvent, serveSocket } from '@airlock/spdm/tcp/node-server.ts';
@@ -70,12 +71,12 @@ async function run(context: Context, values: Values, positionals: readonly strin
   const { profile, folder } = await profileOf(context, values);
   const device = await deviceOf(context, profile, folder);
   if (!device.ok) throw new UsageError(`--profile: ${formatProblem(device.error)}`);
-  await keep(context, values, 'write-root', [pem('CERTIFICATE', device.value.root)]);
+  await keep(context, values, 'write-root', [pemBlock('CERTIFICATE', device.value.root)]);
   await keep(
     context,
     values,
     'write-crl',
-    device.value.lists.map((list) => pem('X509 CRL', list)),
+    device.value.lists.map((list) => pemBlock('X509 CRL', list)),
   );
 
   const tell = teller(context, values['json'] === true, form);
@@ -148,14 +149,6 @@ async function deviceOf(context: Context, profile: Profile, folder: string): Pro
     item.kind === 'certificate' ? [item.certificate.der] : [],
   );
   return makeProfileDevice(profile, Date.now(), { chain, key });
-}
-
-function pem(label: string, der: Uint8Array): string {
-  const lines =
-    Buffer.from(der)
-      .toString('base64')
-      .match(/.{1,64}/g) ?? [];
-  return `-----BEGIN ${label}-----\n${lines.join('\n')}\n-----END ${label}-----\n`;
 }
 
 async function keep(context: Context, values: Values, option: string, blocks: readonly string[]): Promise<void> {

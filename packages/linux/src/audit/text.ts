@@ -1,4 +1,5 @@
 /** The report as people read it: worst first, short, evidence before advice. */
+import { wrapText } from '@airlock/core/wrap.ts';
 import { printable } from '../attribute.ts';
 import type { Evidence } from './evidence.ts';
 import type { Finding, Severity } from './finding.ts';
@@ -96,7 +97,9 @@ function findingText(finding: Finding, width: number, paint: (code: number, text
   const left = finding.evidence.length - shown.length;
   return [
     `  ${paint(1, finding.title)}  [${finding.id}]`,
-    ...shown.flatMap((one) => wrap(show(one), width - 6).map((line, i) => `${i === 0 ? '    | ' : '    |   '}${line}`)),
+    ...shown.flatMap((one) =>
+      wrapText(show(one), width - 6).map((line, i) => `${i === 0 ? '    | ' : '    |   '}${line}`),
+    ),
     ...(left > 0 ? [`    | ... and ${left} more (--json lists them)`] : []),
     ...(finding.severity === 'info' ? [] : labelled('    why', finding.why, width, 8)),
     ...labelled('    fix', finding.fix, width, 8),
@@ -135,23 +138,9 @@ function show({ path, value }: Evidence): string {
 /** A label and a text beside it, wrapped with a hanging indent. */
 function labelled(label: string, text: string, width: number, indent = LIST_INDENT): string[] {
   const head = (indent === LIST_INDENT ? `  ${label}` : label).padEnd(indent);
-  const lines = wrap(text, width - indent);
+  const lines = wrapText(text, width - indent);
   const [first = '', ...more] = lines;
   return head.length > indent || !head.endsWith(' ')
     ? [head, ...lines.map((line) => `${' '.repeat(indent)}${line}`)]
     : [`${head}${first}`.trimEnd(), ...more.map((line) => `${' '.repeat(indent)}${line}`)];
-}
-
-/** Breaks at blanks; a word longer than the width stands alone. */
-function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = word;
-    } else line = line === '' ? word : `${line} ${word}`;
-  }
-  if (line !== '') lines.push(line);
-  return lines;
 }
