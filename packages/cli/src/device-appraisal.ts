@@ -181,7 +181,7 @@ export function complain(context: Context, verb: string, result: Result<never>):
 
 /** Nobody could be asked; everything else is what the device did. */
 function isEnvironment(code: string): boolean {
-  return /^(tdisp-in-use|tsm-absent|tsm-held|netlink-timeout|system-call|link-refused|link-timeout|doe-absent|doe-unsupported|doe-busy|doe-gone|config-|file-|write-|sysfs-|bus-|inventory-)/.test(
+  return /^(tdisp-in-use|tsm-absent|tsm-held|netlink-timeout|system-call|link-refused|link-timeout|link-cancelled|doe-absent|doe-unsupported|doe-busy|doe-gone|config-|file-|write-|sysfs-|bus-|inventory-)/.test(
     code,
   );
 }

@@ -141,6 +141,34 @@ test('a stale nonce starts nothing', async (t) => {
   await served.end();
 });
 
+/** Aborted from the `count`th time on that somebody looks. */
+function abortedAfter(count: number): AbortSignal {
+  let looks = 0;
+  return Object.defineProperty(new AbortController().signal, 'aborted', { get: () => ++looks > count });
+}
+
+test('interrupted at any moment, the lock is taken back and the device is not accepted', async (t) => {
+  const served = await respond(t, { name: NAME, tdisp: [FUNCTION] });
+  const facts = writeFacts(served);
+  const signalled = (count: number) =>
+    attest({ ...served, signal: abortedAfter(count) }, '--interface', '0xbeef', '--start', '--facts', facts, '--json');
+  let locked = 0;
+  for (let count = 0; ; count++) {
+    const { code, out, err } = await signalled(count);
+    if (code === 0) break;
+    if (out === '') assert.match(err, /link-cancelled/, `${count}`);
+    else {
+      assert.equal(code, 1);
+      assert.match(out, /link-cancelled/);
+      if (out.includes('tdisp.stopped')) locked++;
+      assert.ok(!failures(out).includes('tdisp.stopped'), `${count}: ${out}`);
+    }
+    assert.ok(count < 200);
+  }
+  assert.ok(locked > 8, `${locked}`);
+  await served.end();
+});
+
 test('a device without TDISP, and one without that interface, say so', async (t) => {
   const plain = await respond(t, { name: NAME });
   const none = await attest(plain, '--interface', '0xbeef');

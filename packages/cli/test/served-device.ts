@@ -48,8 +48,12 @@ export async function respond(t: TestContext, profile: Record<string, unknown>, 
   return { place: await place, folder, log: () => said, end };
 }
 
-export async function attest({ place, folder }: Served, ...more: readonly string[]) {
-  const context = fakeContext({ cwd: folder });
+/** `signal` interrupts it. */
+export async function attest(
+  { place, folder, signal }: Pick<Served, 'place' | 'folder'> & { readonly signal?: AbortSignal },
+  ...more: readonly string[]
+) {
+  const context = fakeContext({ cwd: folder, ...(signal === undefined ? {} : { signal }) });
   const roots = ['--roots', 'root.pem', '--crl', 'crl.pem', '--function', NAME];
   const code = await run(context, ['device', 'attest', place, ...roots, ...more]);
   return { code, out: context.out(), err: context.err() };

@@ -72,6 +72,7 @@ export const SPDM_ERRORS = {
   // Links and evidence.
   'link-refused': 'Nobody listens at that address, or nobody lets us in.',
   'link-timeout': 'The other side did not answer within the time that SPDM allows and some more.',
+  'link-cancelled': 'Whoever asked was interrupted and asks no more; what was locked is unlocked first.',
   'link-closed': 'The connection broke, was closed, or brought something that nobody asked for.',
   'nothing-signed': 'The device signs neither challenges nor measurements, so nothing about it can be proven.',
   'device-evidence-invalid':

@@ -29,8 +29,17 @@ const FACTS: FunctionFacts = {
   bars: [{ index: 0, start: 0xfe00_0000n, size: 0x4000n }],
 };
 
-/** Messages from the `silent`th of the interface's on are lost; how many there were. */
-async function learn(step: InterfaceStep, silent = Number.POSITIVE_INFINITY, from = 0) {
+/**
+ * Messages from the `silent`th of the interface's on are lost; how many there were. After the `last`th the time is over;
+ * `mute`: what is said after that is lost.
+ */
+async function learn(
+  step: InterfaceStep,
+  silent = Number.POSITIVE_INFINITY,
+  from = 0,
+  last = Number.POSITIVE_INFINITY,
+  mute = false,
+) {
   const answer = device.open(doeBinding);
   let sent = Number.NEGATIVE_INFINITY;
   const link: Link = {
@@ -47,6 +56,10 @@ async function learn(step: InterfaceStep, silent = Number.POSITIVE_INFINITY, fro
   const record = await gatherInterface({
     ...{ connection, link, slot: evidence.slot, chainDigest, functionId: ID, step },
     readFacts: async () => ok(FACTS),
+    end: {
+      reached: () => (sent > last ? fail('link-timeout', 'the time is over') : ok(undefined)),
+      closing: () => (mute ? { ...link, exchange: async () => fail('link-timeout', 'lost') } : link),
+    },
   });
   return { record, evidence, chainDigest, sent };
 }
@@ -69,6 +82,33 @@ test('whenever the device falls silent, the record ends with why, and is unlocke
       if (record.lock === null) assert.ok(record.left === null || record.left === 'CONFIG_UNLOCKED');
       else assert.deepEqual([record.left, stopped?.status], [null, 'failed'], `${silent}`);
     }
+  }
+});
+
+test('when the time is over between two messages, whichever they are, the lock is taken back within a time of its own', async () => {
+  for (const step of ['lock', 'start'] as const) {
+    const { sent } = await learn(step);
+    let locks = 0;
+    for (let last = 0; last < sent; last++) {
+      const { record } = await learn(step, Number.POSITIVE_INFINITY, 0, last);
+      if (record.problem === null) continue;
+      assert.equal(record.problem.code, 'link-timeout', `${last}`);
+      if (record.lock !== null) locks++;
+      // Null: the device had not been asked for its state.
+      if (record.lock !== null || record.found !== null) assert.equal(record.left, 'CONFIG_UNLOCKED', `${last}`);
+    }
+    assert.ok(locks > 8, `${locks} of ${sent}`);
+  }
+});
+
+test('where the lock cannot be taken back in that time either, it is said', async () => {
+  const { sent } = await learn('lock');
+  for (let last = 0; last < sent; last++) {
+    const { record, chainDigest } = await learn('lock', Number.POSITIVE_INFINITY, 0, last, true);
+    if (record.lock === null) continue;
+    const { checks } = appraise(record, chainDigest);
+    const stopped = checks.find(({ id }) => id === 'tdisp.stopped');
+    if (record.problem !== null) assert.deepEqual([record.left, stopped?.status], [null, 'failed'], `${last}`);
   }
 });
 

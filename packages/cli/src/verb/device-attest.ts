@@ -1,31 +1,22 @@
 /** `airlock device attest`: asks a device who it is and what it runs, over SPDM, and judges the answer. */
 import { randomBytes } from 'node:crypto';
-import { existsSync, statSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
-import { fail, formatProblem, ok, type Result } from '@airlock/core/result.ts';
+import { resolve } from 'node:path';
+import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { printable } from '@airlock/linux/attribute.ts';
-import { findDevice } from '@airlock/linux/find-device.ts';
-import { readFunctionFacts } from '@airlock/linux/function-layout.ts';
-import { readInventory } from '@airlock/linux/inventory.ts';
-import { nodeFiles } from '@airlock/linux/node-files.ts';
 import { isTsmName } from '@airlock/linux/tsm.ts';
 import { type DeviceEvidence, encodeEvidence } from '@airlock/spdm/attest/evidence.ts';
 import { gatherEvidence } from '@airlock/spdm/attest/gather.ts';
-import { type AskInterface, gatherInterface, type InterfaceStep } from '@airlock/spdm/attest/gather-interface.ts';
-import { doeBinding } from '@airlock/spdm/doe/binding.ts';
-import type { PciIdentity } from '@airlock/spdm/identity/pci-name.ts';
+import { type AskingEnd, gatherInterface, type InterfaceStep } from '@airlock/spdm/attest/gather-interface.ts';
 import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
 import { Connection } from '@airlock/spdm/requester/connection.ts';
 import { drive, type Link, limitTime } from '@airlock/spdm/requester/procedure.ts';
-import type { Binding } from '@airlock/spdm/secured/binding.ts';
-import { openSocketLink } from '@airlock/spdm/tcp/node-link.ts';
-import { SOCKET_FORMS, type SocketForm } from '@airlock/spdm/tcp/socket-form.ts';
+import { SOCKET_FORMS } from '@airlock/spdm/tcp/socket-form.ts';
 import { parseFunctionId } from '@airlock/spdm/tdisp/interface.ts';
 import { attestByTsm, type TsmAnswer } from '../attest-by-tsm.ts';
 import { APPRAISAL_HELP, APPRAISAL_OPTIONS, appraisalInput, complain, judge } from '../device-appraisal.ts';
 import { show } from '../device-verdict-view.ts';
-import { openFunctionLink } from '../function-link.ts';
+import { type Reached, reachDevice } from '../reach-device.ts';
 import { type Context, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
@@ -79,18 +70,6 @@ Exit codes: 0 accepted, 1 rejected, or the device did not keep to SPDM, 2 usage,
   run,
 };
 
-interface Reached {
-  readonly name: string;
-  readonly binding: Binding;
-  readonly link: Link;
-  readonly function: PciIdentity | null;
-  /** The function's address, and what drives it; null for a socket. */
-  readonly address: string | null;
-  readonly driver: string | null;
-  readonly readFacts: AskInterface['readFacts'];
-  close(): Promise<void>;
-}
-
 interface InterfaceWish {
   /** `own`, or FUNCTION_ID. */
   readonly id: number | 'own';
@@ -99,6 +78,9 @@ interface InterfaceWish {
 
 /** Milliseconds for all that a device is asked, whatever it says that it needs. */
 const ATTEST_TIME = 60_000;
+/** For what was begun within that time in a session, whose ends must stay in step; and for taking a lock back. */
+const OVERRUN_TIME = 10_000;
+const CLOSING_TIME = 10_000;
 
 async function run(context: Context, values: Values, positionals: readonly string[]): Promise<number> {
   const [word, ...more] = positionals;
@@ -114,9 +96,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
     const answer = await attestByTsm({ word, tsm, step, slot: slot ?? 0, input: { ...input, nonce } });
     return answer.ok ? tell(context, values, answer.value, { tsm }) : complain(context, 'device attest', answer);
   }
-  const reached = word.includes('://')
-    ? await reachSocket(context, word, values)
-    : await reachFunction(context, word, values);
+  const reached = await reachDevice(context, word, values);
   if (!reached.ok) return complain(context, 'device attest', reached);
   const { name, binding, link } = reached.value;
   const functionId = wish === null ? null : idOf(wish, reached.value);
@@ -130,28 +110,29 @@ async function run(context: Context, values: Values, positionals: readonly strin
     throw new UsageError('--function is for sockets: of a PCI function it is known');
 
   let messages = 0;
-  const limited = limitTime(link, ATTEST_TIME, () => performance.now());
+  const now = () => performance.now();
   const counted: Link = {
     exchange: (bytes, within) => {
       messages += 2;
-      return limited.exchange(bytes, within);
+      return link.exchange(bytes, within);
     },
-    wait: (milliseconds) => limited.wait(milliseconds),
+    wait: (milliseconds) => link.wait(milliseconds),
   };
+  const end = endOf(context.signal, counted);
   // Any chain is taken for now: who vouches for it is judged with everything else, and told.
   const connection = new Connection({ crypto: nodeSpdmCrypto(), binding, trust: () => ok(null) });
-  const began = performance.now();
+  const began = now();
   const asked = { device: name, nonce, raw: values['raw'] === true, ...(slot === undefined ? {} : { slot }) };
-  const said = await drive(gatherEvidence(connection, asked), counted);
+  const said = await drive(gatherEvidence(connection, asked), end.link);
   const record =
     said.ok && wish !== null && functionId !== null
       ? await gatherInterface({
-          ...{ connection, link: counted, slot: said.value.slot, functionId, step: wish.step },
+          ...{ connection, link: end.overrun, slot: said.value.slot, functionId, step: wish.step, end },
           chainDigest: nodeSpdmCrypto().hash('sha384', said.value.chain),
           readFacts: reached.value.readFacts,
         })
       : null;
-  const milliseconds = Math.round(performance.now() - began);
+  const milliseconds = Math.round(now() - began);
   await reached.value.close();
   if (!said.ok) return complain(context, 'device attest', said);
   const evidence: DeviceEvidence = record === null ? said.value : { ...said.value, interface: record };
@@ -165,6 +146,23 @@ async function run(context: Context, values: Values, positionals: readonly strin
     { device: { id: name }, evidence, judged, verdict: verdict.value },
     { messages, milliseconds },
   );
+}
+
+/** The asking ends when its time is over, or when somebody interrupts it. */
+function endOf(signal: AbortSignal, link: Link): AskingEnd & { readonly link: Link; readonly overrun: Link } {
+  const now = () => performance.now();
+  const until = now() + ATTEST_TIME;
+  const limited = limitTime(link, ATTEST_TIME, now);
+  const interrupted = () => fail('link-cancelled', 'it was interrupted before everything was asked');
+  return {
+    link: { ...limited, exchange: async (...asked) => (signal.aborted ? interrupted() : limited.exchange(...asked)) },
+    overrun: limitTime(link, ATTEST_TIME + OVERRUN_TIME, now),
+    reached() {
+      if (signal.aborted) return interrupted();
+      return now() < until ? ok(undefined) : fail('link-timeout', `there was no time left of ${ATTEST_TIME / 1000} s`);
+    },
+    closing: () => limitTime(link, CLOSING_TIME, now),
+  };
 }
 
 /** Saves and shows; `more` is how it was asked. */
@@ -233,66 +231,6 @@ function idOf({ id }: InterfaceWish, { address }: Reached): number {
   const own = parseFunctionId(address);
   if (own === undefined) throw new UsageError(`--interface own: ${address} has no FUNCTION_ID; give one`);
   return own;
-}
-
-async function reachSocket(context: Context, word: string, values: Values): Promise<Result<Reached>> {
-  const match = /^tcp:\/\/(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})\/?$/.exec(word);
-  const port = Number(match?.[2]);
-  if (match === null || port < 1 || port > 65535)
-    throw new UsageError(`${printable(word)}: tcp://HOST:PORT is the form`);
-  const form = values['transport'] ?? SOCKET_FORMS[0];
-  const known = SOCKET_FORMS.find((one): one is SocketForm => one === form);
-  if (known === undefined)
-    throw new UsageError(`--transport ${printable(String(form))}: one of ${SOCKET_FORMS.join(', ')}`);
-  const facts = typeof values['facts'] === 'string' ? resolve(context.cwd, values['facts']) : null;
-  if (facts !== null && !existsSync(join(facts, 'config')))
-    throw new UsageError(`--facts ${printable(facts)}: no folder with a config file`);
-  const host = (match[1] ?? '').replace(/^\[|\]$/g, '');
-  const link = await openSocketLink({ host, port, form: known });
-  if (!link.ok) return link;
-  return ok({
-    name: word,
-    binding: link.value.binding,
-    link: link.value,
-    function: null,
-    address: null,
-    driver: null,
-    readFacts: facts === null ? null : () => readFunctionFacts(nodeFiles({ root: facts, writes: 'nothing' }), '', null),
-    close: () => link.value.close(),
-  });
-}
-
-async function reachFunction(context: Context, word: string, values: Values): Promise<Result<Reached>> {
-  if (values['transport'] !== undefined) throw new UsageError('--transport is for sockets');
-  if (values['function'] !== undefined)
-    throw new UsageError('--function is for sockets: of a PCI function it is known');
-  if (values['facts'] !== undefined) throw new UsageError('--facts is for sockets: of a PCI function they are read');
-  const root = typeof values['root'] === 'string' ? resolve(context.cwd, values['root']) : '/';
-  if (!existsSync(root) || !statSync(root).isDirectory()) throw new UsageError(`no such folder: ${printable(root)}`);
-  // Nothing is written through these: the mailbox's registers have a hand of their own.
-  const files = nodeFiles({ root, writes: 'nothing' });
-  const inventory = await readInventory(files);
-  if (!inventory.ok) return inventory;
-  const found = findDevice(inventory.value.devices, word);
-  if (!found.ok) throw new UsageError(formatProblem(found.error));
-  const opened = await openFunctionLink(root, found.value);
-  const holder = found.value.tsm?.locked;
-  if (!opened.ok && typeof holder === 'string')
-    return fail(opened.error.code, opened.error.message, {
-      hint: `the kernel's TSM holds it: --tsm ${holder} asks there`,
-    });
-  if (!opened.ok) return opened;
-  const { link, close, readFacts } = opened.value;
-  return ok({
-    name: found.value.id,
-    binding: doeBinding,
-    link,
-    function: opened.value.function,
-    address: found.value.location,
-    driver: found.value.nodes.find(({ driver }) => driver !== null)?.driver ?? null,
-    readFacts,
-    close: async () => close(),
-  });
 }
 
 async function save(context: Context, values: Values, evidence: DeviceEvidence): Promise<Result<string | null>> {

@@ -2,7 +2,8 @@
  * Asks a device about a TDISP interface in a session of its own, over the link that it was asked over who it is. A lock
  * lives in its session and is taken back before that ends: nothing is left locked that nobody could stop.
  */
-import type { Result } from '@airlock/core/result.ts';
+import { ok, type Result } from '@airlock/core/result.ts';
+import type { PciAsk } from '../doe/pci-protocol.ts';
 import { pciSessionAsk } from '../doe/pci-session.ts';
 import type { Connection } from '../requester/connection.ts';
 import { drive, type Link } from '../requester/procedure.ts';
@@ -27,6 +28,19 @@ export interface AskInterface {
   readonly step: InterfaceStep;
   /** What the machine shows of the function, read when it is called; null where there is nothing to read. */
   readonly readFacts: (() => Promise<Result<FunctionFacts>>) | null;
+  /** Without it only `link` limits the time. */
+  readonly end?: AskingEnd;
+}
+
+/**
+ * When the asking is to end early. It is looked at between messages: a record that was protected and never sent would put
+ * the session’s two ends out of step, and a lock could not be taken back any more.
+ */
+export interface AskingEnd {
+  /** Why nothing more is asked; fine while there is time. */
+  reached(): Result<void>;
+  /** With a small time of its own: over it a lock is taken back, and the session ended. */
+  closing(): Link;
 }
 
 const BUSY_WAIT = 50;
@@ -51,12 +65,20 @@ export async function gatherInterface(asked: AskInterface): Promise<InterfaceRec
   const session = await drive(establishSession(connection, { slot }), link);
   if (!session.ok) note(learnt, session);
   else {
-    const ask = pciSessionAsk(connection, session.value.session, link, 'tdisp');
-    const wait = () => link.wait(BUSY_WAIT);
+    let closing: Link | null = null;
+    const ask: PciAsk = async (message) => {
+      const end = closing === null ? (asked.end?.reached() ?? ok(undefined)) : ok(undefined);
+      return end.ok ? pciSessionAsk(connection, session.value.session, closing ?? link, 'tdisp')(message) : end;
+    };
+    const wait = () => (closing ?? link).wait(BUSY_WAIT);
     const tdi = await openTdispInterface({ ask, interfaceId: functionId, wait });
     if (!tdi.ok) note(learnt, tdi);
-    else await learn(tdi.value, asked, learnt);
-    await drive(endSession(connection, session.value.session), link);
+    else {
+      const locks = await learn(tdi.value, asked, learnt);
+      closing = asked.end?.closing() ?? link;
+      if (locks) await takeBack(tdi.value, learnt);
+    }
+    await drive(endSession(connection, session.value.session), closing ?? asked.end?.closing() ?? link);
   }
   return { by: 'requester', tsm: null, functionId, chainDigest, ...learnt };
 }
@@ -69,12 +91,13 @@ function note(learnt: Learnt, result: Result<unknown>): boolean {
   return false;
 }
 
-async function learn(tdi: TdispInterface, { step, readFacts }: AskInterface, learnt: Learnt): Promise<void> {
+/** True where a lock was tried, and must be taken back. */
+async function learn(tdi: TdispInterface, { step, readFacts }: AskInterface, learnt: Learnt): Promise<boolean> {
   learnt.found = tdi.expected;
   learnt.left = tdi.expected;
   learnt.reached = tdi.expected;
   const before = readFacts === null ? null : await readFacts();
-  if (before !== null && !note(learnt, before)) return;
+  if (before !== null && !note(learnt, before)) return false;
   const facts = before?.ok === true ? before.value : null;
   learnt.facts = facts;
   const read: Reading = async () => {
@@ -90,15 +113,19 @@ async function learn(tdi: TdispInterface, { step, readFacts }: AskInterface, lea
   };
   if (step === 'look') {
     if (tdi.expected === 'CONFIG_LOCKED' || tdi.expected === 'RUN') await read();
-    return;
+    return false;
   }
   if (tdi.expected !== 'CONFIG_UNLOCKED') {
     // It is somebody else's, or stands in ERROR for a reason: whoever locked it has to stop it.
     const message = `the interface is in ${tdi.expected} before it was locked from here, and is left alone`;
     learnt.problem ??= { code: 'tdisp-state', message };
-    return;
+    return false;
   }
   await lockAndReport(tdi, step, learnt, read);
+  return true;
+}
+
+async function takeBack(tdi: TdispInterface, learnt: Learnt): Promise<void> {
   const stopped = await tdi.stop();
   note(learnt, stopped);
   learnt.left = stopped.ok ? tdi.expected : null;

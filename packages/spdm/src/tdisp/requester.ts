@@ -132,8 +132,9 @@ export async function openTdispInterface(options: TdispOptions): Promise<Result<
   async function step(event: TdiEvent, request: TdispRequest): Promise<Result<TdispResponse>> {
     const next = nextTdiState(expected, event);
     if (next === undefined) return fail('tdisp-state', `${request.name} in ${expected}`);
-    const before = await confirm();
-    if (!before.ok && event !== 'stop') return before;
+    // What is stopped is stopped from any state, and at once: there may be no time for another question.
+    const before = event === 'stop' ? ok(undefined) : await confirm();
+    if (!before.ok) return before;
     const answer = await exchange(request);
     if (!answer.ok) return answer;
     expected = next;
