@@ -4,11 +4,11 @@ import { formatProblem } from '@airlock/core/result.ts';
 import { bootProof } from '@airlock/lab/boot-proof.ts';
 import type { KernelSeries } from '@airlock/lab/cache.ts';
 import { type DeviceOrder, readDeviceOrder } from '@airlock/lab/device-order.ts';
-import { driveTour, SHORT_TOUR } from '@airlock/lab/drive-tour.ts';
+import { driveTour, SHORT_TOUR, TOUR_CONDUCTS } from '@airlock/lab/drive-tour.ts';
 import type { Exhibit } from '@airlock/lab/exhibit.ts';
 import { MOST_PORTS } from '@airlock/lab/machine.ts';
 import { pluggedDevices } from '@airlock/lab/plugged-devices.ts';
-import { DRIVE_CONDUCTS, type DriveConduct } from '@airlock/lab/spdm-drive.ts';
+import type { DriveConduct } from '@airlock/lab/spdm-drive.ts';
 import { safe } from './agent-view.ts';
 import { type Context, UsageError, type Values } from './verb.ts';
 
@@ -46,10 +46,14 @@ async function ordersOf(values: Values, series: KernelSeries): Promise<readonly 
 function conductsOf(text: string): readonly DriveConduct[] {
   const chosen = text.split(',').flatMap((word): readonly DriveConduct[] => {
     if (word === 'tour') return SHORT_TOUR;
-    const known = DRIVE_CONDUCTS.find((one) => one === word);
+    if (word === 'mute')
+      throw new UsageError(
+        '--nvme mute: QEMU waits for its answer, and the whole machine with it; endless-busy answers',
+      );
+    const known = TOUR_CONDUCTS.find((one) => one === word);
     if (known !== undefined) return [known];
-    const near = nearest(word, ['tour', ...DRIVE_CONDUCTS]);
-    const list = `one of tour, ${DRIVE_CONDUCTS.join(', ')}`;
+    const near = nearest(word, ['tour', ...TOUR_CONDUCTS]);
+    const list = `one of tour, ${TOUR_CONDUCTS.join(', ')}`;
     throw new UsageError(`--nvme ${safe(word)}: ${near === undefined ? list : `did you mean ${near}? ${list}`}`);
   });
   return [...new Set<DriveConduct>(['honest', ...chosen])];

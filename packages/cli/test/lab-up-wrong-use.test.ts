@@ -47,7 +47,8 @@ test('what is brought to the lab is read before anything boots: wrong words are 
     [Array.from({ length: 9 }, () => ['--device', 'entropy']).flat(), /8 free slots, and 9 are wanted/],
     [['--allow'], /--allow is for what --device plugs in/],
     [['--nvme', 'honst'], /did you mean honest\? one of tour, honest, wrong-root/],
-    [['--nvme', 'tour,mut'], /--nvme mut: did you mean mute\?/],
+    [['--nvme', 'tour,revokd'], /--nvme revokd: did you mean revoked\?/],
+    [['--nvme', 'mute'], /QEMU waits for its answer/],
     [['--compare', '--tpm'], /--compare is of the machine as it is/],
     [['--compare', '--nvme', 'tour'], /--compare is of the machine as it is/],
   ] as const) {

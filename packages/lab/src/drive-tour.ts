@@ -9,11 +9,14 @@ import { readEnforcement } from './airlock-state.ts';
 import type { DriveAct, Exhibit, Stage } from './exhibit.ts';
 import type { Guest } from './guest.ts';
 import { nullDrive } from './machine.ts';
-import { type DriveConduct, type DriveMaker, driveMaker, type SpdmDrive } from './spdm-drive.ts';
+import { DRIVE_CONDUCTS, type DriveConduct, type DriveMaker, driveMaker, type SpdmDrive } from './spdm-drive.ts';
 import { lookInto, touchingDriver } from './view.ts';
 
 /** What is shown when nothing is chosen. */
 export const SHORT_TOUR: readonly DriveConduct[] = ['honest', 'wrong-measurement', 'relay'];
+
+/** All but `mute`: QEMU waits for the answer of its `spdm_port`, and the whole machine stands still with it. */
+export const TOUR_CONDUCTS: readonly DriveConduct[] = DRIVE_CONDUCTS.filter((one) => one !== 'mute');
 
 const ROOTS = 'lab-maker.pem';
 const REFERENCE = 'lab-drive.yaml';

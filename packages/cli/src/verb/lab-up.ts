@@ -3,10 +3,10 @@ import { existsSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { formatProblem, type Problem } from '@airlock/core/result.ts';
 import { CHECKOUT, KERNELS, type KernelSeries } from '@airlock/lab/cache.ts';
+import { TOUR_CONDUCTS } from '@airlock/lab/drive-tour.ts';
 import { progressOn } from '@airlock/lab/progress.ts';
 import { renderReport } from '@airlock/lab/render.ts';
 import { runScenario } from '@airlock/lab/scenario.ts';
-import { DRIVE_CONDUCTS } from '@airlock/lab/spdm-drive.ts';
 import { attachTerminal } from '@airlock/lab/terminal.ts';
 import { decodePolicy } from '@airlock/policy/decode.ts';
 import { loadPolicy } from '@airlock/policy/node-source.ts';
@@ -34,8 +34,8 @@ guest has no network, a private folder, and ends with the command.
   --nvme CONDUCT[,CONDUCT…]
                      an NVMe drive that has to prove who it is over SPDM before it gets a driver: first honest, then
                      replaced by others. tour is wrong-measurement and relay. The rest:
-                     ${DRIVE_CONDUCTS.slice(0, 8).join(', ')},
-                     ${DRIVE_CONDUCTS.slice(8).join(', ')}
+                     ${TOUR_CONDUCTS.slice(0, 8).join(', ')},
+                     ${TOUR_CONDUCTS.slice(8).join(', ')}
   --tpm              a software TPM, and firmware that measures: the guest proves its boot, judged outside by
                      airlock verify against what was started, and against what was not
   --interactive      then a root shell in the guest; Ctrl-] leaves
