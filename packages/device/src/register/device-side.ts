@@ -71,7 +71,7 @@ export class DeviceSide implements DeviceLink, Poller {
   private readonly running: (DeviceQueue | null)[];
   /** Queues that would run if their rings could be reached, with where they stopped; null: at their beginning. */
   private readonly away = new Map<number, DevicePosition | null>();
-  /** Queues that are looked at only when the driver notifies: it may be about to free their rings. */
+  /** Queues that are not looked at until the driver notifies: it may be about to free their rings. */
   private readonly left = new Set<number>();
 
   /** `more`: bits that this transport offers besides those that each does. */
@@ -141,22 +141,23 @@ export class DeviceSide implements DeviceLink, Poller {
     Object.assign(setup, freshQueue(setup.most));
   }
 
-  /** The driver's notification: there may be chains in this queue. */
+  /** The driver's notification: there may be chains in this queue, and nobody is about to free its ring. */
   notified(index: number): void {
+    this.left.delete(index);
     this.work(index);
   }
 
   /**
    * The driver takes a running queue's interrupt away, or gives it one. Linux takes it right before it frees the ring, and
    * Linux 6.12's sound driver resets the device only afterwards: meanwhile the ring may be somebody else's memory, and what
-   * stands there is no avail index. So it is served to its end now, and then again only on a notification.
+   * stands there is no avail index. So it is served to its end now, and then left alone until a notification. A driver
+   * that goes on without interrupts gives one, and from then on its queue is looked at as any other.
    */
   interruptTaken(index: number, taken: boolean): void {
-    if (!taken) this.left.delete(index);
-    else if ((this.running[index] ?? null) !== null) {
-      this.work(index);
-      this.left.add(index);
-    }
+    this.left.delete(index);
+    if (!taken || (this.running[index] ?? null) === null) return;
+    // Of what is not served by then nobody would tell.
+    if (this.work(index)) this.left.add(index);
   }
 
   /** Works on every queue once; true when there was something. */
@@ -203,8 +204,10 @@ export class DeviceSide implements DeviceLink, Poller {
   private pause(index: number): void {
     const queue = this.running[index] ?? null;
     if (queue === null) return;
+    const left = this.left.has(index);
     this.stopQueue(index);
     this.away.set(index, queue.position());
+    if (left) this.left.add(index);
   }
 
   /**
@@ -273,7 +276,7 @@ export class DeviceSide implements DeviceLink, Poller {
     }
     this.running[index] = queue.value;
     this.served.startQueue(index, queue.value);
-    this.work(index);
+    if (!this.left.has(index)) this.work(index);
   }
 
   private stopQueue(index: number): void {
@@ -284,13 +287,16 @@ export class DeviceSide implements DeviceLink, Poller {
     this.running[index] = null;
   }
 
-  private work(index: number): void {
+  /** False where the device still found something to do when others had to get their turn. */
+  private work(index: number): boolean {
+    let idle = false;
     for (let round = 0; round < ROUNDS; round++) {
       const queue = this.running[index] ?? null;
-      if (queue === null) return;
-      if (this.serveOnce(index) > 0) continue;
-      if (queue.violation !== null || !queue.requestNotifications()) return;
+      if (queue === null) return true;
+      idle = this.serveOnce(index) === 0;
+      if (idle && (queue.violation !== null || !queue.requestNotifications())) return true;
     }
+    return idle;
   }
 
   private serveOnce(index: number): number {
