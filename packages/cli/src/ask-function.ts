@@ -32,7 +32,8 @@ export async function askFunction(
     const connection = new Connection({ crypto: nodeSpdmCrypto(), binding: doeBinding, trust: () => ok(null) });
     const asked = gatherEvidence(connection, { device: device.id, nonce });
     const evidence = await drive(asked, opened.value.link);
-    return evidence.ok ? ok({ evidence: evidence.value, function: opened.value.function }) : evidence;
+    const shown = opened.value.function;
+    return evidence.ok ? ok({ evidence: { ...evidence.value, function: shown }, function: shown }) : evidence;
   } finally {
     opened.value.close();
   }

@@ -7,12 +7,13 @@ import type { BundleDevice } from '@airlock/evidence/machine/bundle.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
 import type { Certificate } from '@airlock/evidence/x509/certificate.ts';
 import type { RevocationList } from '@airlock/evidence/x509/crl.ts';
-import { functionLayout } from '@airlock/linux/function-layout.ts';
+import { functionLayout, pciIdentity } from '@airlock/linux/function-layout.ts';
 import type { SpdmVersion } from '@airlock/spdm/algorithms.ts';
 import { appraiseDevice } from '@airlock/spdm/attest/appraise.ts';
 import { type AppraiseInterface, appraiseInterface } from '@airlock/spdm/attest/appraise-interface.ts';
 import { type DeviceEvidence, decodeEvidence } from '@airlock/spdm/attest/evidence.ts';
 import { readCertificateChain } from '@airlock/spdm/certificate-chain.ts';
+import type { PciIdentity } from '@airlock/spdm/identity/pci-name.ts';
 import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
 import type { InterfaceRecord } from '@airlock/spdm/tdisp/record.ts';
 
@@ -39,6 +40,15 @@ export function judgeInterface(
   });
 }
 
+/**
+ * What the function showed the VM: by the facts of its record, or as its evidence states it. It is the host that shows
+ * configuration space; what is compared is whether the maker vouches for the ids that drivers are chosen by.
+ */
+function shownFunction(name: string, { interface: record, function: stated }: DeviceEvidence): PciIdentity | null {
+  const facts = record?.facts ?? null;
+  return (facts?.function === name ? pciIdentity(facts.config) : undefined) ?? stated ?? null;
+}
+
 /** Null for a device of another kind, and for evidence that cannot be read. */
 export function judgeSpdm(device: BundleDevice, nonce: Uint8Array | null, trust: SpdmTrust): DeviceFindings | null {
   if (device.kind !== 'spdm') return null;
@@ -47,18 +57,21 @@ export function judgeSpdm(device: BundleDevice, nonce: Uint8Array | null, trust:
   const crypto = nodeCrypto();
   const appraisal = appraiseDevice(evidence.value, {
     ...{ x509: crypto, spdm: nodeSpdmCrypto(), roots: trust.roots, asOf: trust.asOf },
-    ...{ revocation: { lists: trust.lists, required: false }, function: null, references: [], nonce },
+    ...{ revocation: { lists: trust.lists, required: false }, references: [], nonce },
+    ...{ function: shownFunction(device.name, evidence.value), functionBy: 'as the host showed it to the VM' },
     ...(trust.leastVersion === undefined ? {} : { leastVersion: trust.leastVersion }),
     ...(trust.allowed === undefined ? {} : { allowed: trust.allowed }),
   });
   const { version, hash, chain } = evidence.value;
   const read = readCertificateChain(chain, version, hash);
   if (!appraisal.ok || !read.ok) return null;
-  const { tier, verdict } = appraisal.value;
+  const { tier, verdict, marks } = appraisal.value;
   return {
     appraisal: appraisal.value,
     // A key that signed nothing names nobody.
     identity: verdict === 'accepted' ? hex(crypto.hash('sha384', read.value.leafSpki)) : null,
+    // What a certificate states that nobody vouches for says nothing of other devices.
+    marks: verdict === 'accepted' ? marks : [],
     nonce: tier === 'attested' ? nonce : null,
     ...interfaceFindings(device, evidence.value, trust.allowed),
   };

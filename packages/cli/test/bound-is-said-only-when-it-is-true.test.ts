@@ -49,6 +49,8 @@ const REPORT: InterfaceReport = {
 };
 const config = new Uint8Array(256);
 config.set([0x36, 0x1b, 0x10, 0x00]);
+config.set([0x02, 0x02, 0x08, 0x01], 0x08);
+config.set([0xf4, 0x1a, 0x00, 0x11], 0x2c);
 
 /** As the kernel of an honest guest has it of a TSM that locked and started the function. */
 const RECORD: InterfaceRecord = {

@@ -17,6 +17,8 @@ const NONE = '0x0000000000000000 0x0000000000000000 0x0000000000000000';
 export function tsmMachine(): FakeFiles {
   const config = new Uint8Array(256);
   config.set([0x36, 0x1b, 0x10, 0x00]);
+  config.set([0x02, 0x02, 0x08, 0x01], 0x08);
+  config.set([0xf4, 0x1a, 0x00, 0x11], 0x2c);
   const files = fakeFiles({
     '/proc/cpuinfo': 'processor\t: 0\nflags\t\t: fpu hypervisor\n',
     '/sys/class/tsm/tsm0/pci_mode': 'devsec\n',

@@ -370,6 +370,7 @@ const ENTRIES = {
     rule: 'The leaf certificate’s extended key usage permits a responder to authenticate with it.',
     reference: 'DSP0274 1.3, Leaf certificate, id-DMTF-eku-responder-auth',
     hint: 'the certificate is for something else than the identity of a device',
+    waivable: true,
   },
   'spdm.hardware-identity': {
     rule: 'The hardware identity stands where the chain’s model has it: in the leaf of a device chain, above an alias leaf.',

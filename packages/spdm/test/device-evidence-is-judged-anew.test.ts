@@ -258,6 +258,8 @@ test('a file that is no evidence', () => {
     { ...good, vca: 'ab' },
     { ...good, vca: [1] },
     { ...good, device: 5 },
+    { ...good, function: 5 },
+    { ...good, function: 'Vendor=1b36' },
     { ...good, statements: {} },
     { ...good, statements: [{ kind: 'other', messages: [], signature: '' }] },
     { ...good, statements: [{ kind: 'challenge', messages: [], signature: '', more: 1 }] },

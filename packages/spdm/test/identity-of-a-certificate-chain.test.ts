@@ -77,6 +77,37 @@ test('a device with a whole chain, and one whose root is not in it', () => {
   }
 });
 
+test('older leaves without purposes, or with those of TLS beside what says that they are a device’s, are told and not refused', () => {
+  const tls = purposes('1.3.6.1.5.5.7.3.1', '1.3.6.1.5.5.7.3.2');
+  for (const leaf of [
+    [cmaName(NAME)],
+    [cmaName(NAME), tls],
+    [names(uriPart(NAME)), tls],
+    [names(deviceInfo('ACME:WIDGET:1')), tls],
+    [dmtf(OID.hardwareIdentity), tls],
+  ]) {
+    const { checks } = appraise(makeDevice({ leaf }), { function: null });
+    assert.equal(statusOf(checks, 'spdm.leaf-purpose'), 'noted');
+    assert.equal(verdictOf(checks), 'accepted');
+  }
+  const both = appraise(makeDevice({ leaf: [cmaName(NAME), purposes(OID.requesterAuth, OID.responderAuth)] }));
+  assert.equal(statusOf(both.checks, 'spdm.leaf-purpose'), 'passed');
+});
+
+test('what only one device has is known by its certificates, whatever their keys', () => {
+  const marks = (options: Parameters<typeof makeDevice>[0]) =>
+    must(appraise(makeDevice(options), { function: null, model: null }).identity).marks;
+  assert.deepEqual(marks({ leaf: [cmaName(NAME)] }), []);
+  assert.deepEqual(marks({ leaf: [cmaName(`${NAME}:00aabbccddeeff01`)] }), [
+    'the serial number 00aabbccddeeff01 of vendor 1b36',
+  ]);
+  assert.deepEqual(marks({ leaf: [names(deviceInfo('ACME:WIDGET:7'), deviceInfo('ACME:WIDGET'))] }), [
+    'the name ACME:WIDGET:7',
+  ]);
+  const [hardware = ''] = marks({ leaf: [], middle: [dmtf(OID.hardwareIdentity)] });
+  assert.match(hardware, /^the hardware identity [0-9a-f]{96}$/);
+});
+
 const hostile: readonly {
   readonly what: string;
   readonly device: () => Device;
@@ -145,6 +176,18 @@ const hostile: readonly {
   {
     what: 'is for requesters',
     device: () => makeDevice({ leaf: [cmaName(NAME), purposes(OID.requesterAuth)] }),
+    fails: ['spdm.leaf-purpose'],
+  },
+  {
+    what: 'is a web server’s, and says nothing of a device',
+    device: () => makeDevice({ leaf: [purposes('1.3.6.1.5.5.7.3.1')] }),
+    given: { function: null },
+    fails: ['spdm.leaf-purpose'],
+  },
+  {
+    what: 'is for any purpose, and says nothing of a device',
+    device: () => makeDevice({ leaf: [purposes('2.5.29.37.0', '1.3.6.1.5.5.7.3.2')] }),
+    given: { function: null },
     fails: ['spdm.leaf-purpose'],
   },
   {

@@ -135,9 +135,14 @@ async function run(context: Context, values: Values, positionals: readonly strin
   const milliseconds = Math.round(now() - began);
   await reached.value.close();
   if (!said.ok) return complain(context, 'device attest', said);
-  const evidence: DeviceEvidence = record === null ? said.value : { ...said.value, interface: record };
+  const shown = reached.value.function;
+  const evidence: DeviceEvidence = {
+    ...said.value,
+    ...(shown === null ? {} : { function: shown }),
+    ...(record === null ? {} : { interface: record }),
+  };
 
-  const judged = { ...input, nonce, function: reached.value.function ?? input.function };
+  const judged = { ...input, nonce, function: shown ?? input.function };
   const verdict = judge(evidence, name, judged, reached.value.address);
   if (!verdict.ok) return complain(context, 'device attest', verdict);
   return tell(

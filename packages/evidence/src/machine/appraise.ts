@@ -10,7 +10,10 @@ import type { BundleDevice, MachineBundle } from './bundle.ts';
 import { type IdentityTier, type JoinDevice, type JoinVm, joinMachine, type MachineVerdict } from './join.ts';
 
 /** What somebody who knows the kind of device says of it. */
-export type DeviceFindings = Pick<JoinDevice, 'appraisal' | 'identity' | 'nonce' | 'interfaceAppraisal' | 'lockedBy'>;
+export type DeviceFindings = Pick<
+  JoinDevice,
+  'appraisal' | 'identity' | 'marks' | 'nonce' | 'interfaceAppraisal' | 'lockedBy'
+>;
 
 export interface MachineOptions extends AppraiseOptions {
   readonly tier?: IdentityTier;

@@ -27,6 +27,8 @@ export interface JoinDevice extends BoundDevice {
   readonly appraisal: Appraisal | null;
   /** Digest of the key that signed, in hex; null when no signature is good. Two devices never have the same. */
   readonly identity: string | null;
+  /** What else only one device has, in words: a serial number, a key that vouches for several of its keys. */
+  readonly marks?: readonly string[];
   /** The requester's nonce that the evidence covers; null when it covers none. */
   readonly nonce: Uint8Array | null;
   /** Null: nobody compared the interface report with the function. */
@@ -178,28 +180,44 @@ function checkBinding({ crypto, vms, devices }: JoinInput, list: List, nonce: Ui
   return covered;
 }
 
-/** Names of devices that show the same key, or the same evidence, as another. */
-function repetitions(crypto: Crypto, devices: readonly JoinDevice[]): ReadonlyMap<string, string> {
+/**
+ * Names of devices that show the same key, evidence or mark as another: which one, and what. Two slots of one device with
+ * keys of their own, and nothing in their certificates that both have, cannot be told from two devices.
+ */
+function repetitions(crypto: Crypto, devices: readonly JoinDevice[]): ReadonlyMap<string, Repetition> {
   const first = new Map<string, string>();
-  const repeated = new Map<string, string>();
-  for (const { name, identity, evidence } of devices) {
-    const ids = [`evidence ${hex(crypto.hash('sha384', evidence))}`, ...(identity === null ? [] : [`key ${identity}`])];
+  const repeated = new Map<string, Repetition>();
+  for (const { name, identity, evidence, marks = [] } of devices) {
+    const ids = [
+      `evidence ${hex(crypto.hash('sha384', evidence))}`,
+      ...(identity === null ? [] : [`key ${identity}`]),
+      ...marks,
+    ];
     for (const id of ids) {
       const before = first.get(id);
       if (before === undefined) first.set(id, name);
       else if (before !== name) {
-        repeated.set(name, before);
-        repeated.set(before, name);
+        const what = marks.includes(id) ? `: both have ${id.slice(0, MARK_SHOWN)}` : '';
+        if (!repeated.has(name)) repeated.set(name, { other: before, what });
+        if (!repeated.has(before)) repeated.set(before, { other: name, what });
       }
     }
   }
   return repeated;
 }
 
+const MARK_SHOWN = 96;
+
+interface Repetition {
+  readonly other: string;
+  /** Nothing to say where key or evidence are the same. */
+  readonly what: string;
+}
+
 interface Around {
   readonly vmGood: boolean;
   readonly wanted: Uint8Array | null;
-  readonly repeated: ReadonlyMap<string, string>;
+  readonly repeated: ReadonlyMap<string, Repetition>;
   /** Why the software that speaks of interfaces cannot be believed; null where it can. */
   readonly launch: string | null;
 }
@@ -231,9 +249,9 @@ function judge(input: JoinInput, list: List, device: JoinDevice, around: Around)
   list.check('machine.distinct', other === undefined, {
     subject: name,
     expected: 'a device of its own',
-    found: other === undefined ? 'shown once' : `the device that is shown as ${other}, too`,
+    found: other === undefined ? 'shown once' : `the device that is shown as ${other.other}, too${other.what}`,
   });
-  if (other !== undefined) because.push(`it is shown as ${other}, too`);
+  if (other !== undefined) because.push(`it is shown as ${other.other}, too`);
   const owner = identity === null ? undefined : input.seen?.get(identity);
   if (input.seen !== undefined) {
     list.check('machine.relay', owner === undefined, {

@@ -28,6 +28,8 @@ export interface AppraiseDevice {
   readonly revocation: { readonly lists: readonly RevocationList[]; readonly required: boolean };
   /** The function that was asked; null where that is not known. */
   readonly function: PciIdentity | null;
+  /** Whose word that is, where whoever judges did not look at the function. */
+  readonly functionBy?: string;
   readonly references: readonly ReferenceSet[];
   /** What was found out about the files that the references come from: signatures and dates. */
   readonly referenceChecks?: readonly Check[];
@@ -45,6 +47,8 @@ export interface DeviceAppraisal extends Appraisal {
    * otherwise. Evidence alone is never `bound`: what signs may be elsewhere.
    */
   readonly tier: 'attested' | 'claimed';
+  /** What only one device has, in words: `Identity` says what. */
+  readonly marks: readonly string[];
   readonly compared: readonly Compared[];
   /** Reference values that nothing was compared with. */
   readonly unused: readonly string[];
@@ -82,6 +86,7 @@ export function appraiseDevice(evidence: DeviceEvidence, given: AppraiseDevice):
     revocation: given.revocation,
     model: modelOf(agreement.value),
     function: given.function,
+    ...(given.functionBy === undefined ? {} : { functionBy: given.functionBy }),
   });
   if (!identity.ok) return identity;
 
@@ -132,6 +137,7 @@ export function appraiseDevice(evidence: DeviceEvidence, given: AppraiseDevice):
     tier: verdict === 'accepted' && fresh ? 'attested' : 'claimed',
     checks: list.checks,
     claims: claimsOf(identity.value, agreement.value, blocks, evidence.slot),
+    marks: identity.value.marks,
     compared,
     unused,
   });

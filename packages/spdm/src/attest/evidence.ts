@@ -7,6 +7,7 @@ import { fail, ok, type Result } from '@airlock/core/result.ts';
 import { fromHex } from '@airlock/evidence/bytes.ts';
 import { isObject, type JsonObject, readJson } from '@airlock/evidence/json.ts';
 import { HASHES, type HashName, SPDM_VERSIONS, type SpdmVersion } from '../algorithms.ts';
+import { type PciIdentity, parsePciName, pciNameText } from '../identity/pci-name.ts';
 import { decodeRecord, encodeRecord, type InterfaceRecord } from '../tdisp/record.ts';
 
 export const EVIDENCE_FORMAT = 'airlock-device-evidence';
@@ -31,6 +32,8 @@ export interface DeviceEvidence {
   /** GET_VERSION to ALGORITHMS; signatures of 1.1 over measurements do not cover it. */
   readonly vca: readonly Uint8Array[];
   readonly statements: readonly SignedStatement[];
+  /** What the function's configuration space showed whoever saved this, and nobody signed. */
+  readonly function?: PciIdentity;
   /** What was learnt of the TDISP interface: the word of whoever saved this, signed by nobody. */
   readonly interface?: InterfaceRecord;
 }
@@ -49,6 +52,7 @@ export function encodeEvidence(evidence: DeviceEvidence): string {
       messages: messages.map(hex),
       signature: hex(signature),
     })),
+    ...(evidence.function === undefined ? {} : { function: pciNameText(evidence.function) }),
     ...(evidence.interface === undefined ? {} : { interface: encodeRecord(evidence.interface) }),
   };
   return `${JSON.stringify(whole, null, 2)}\n`;
@@ -71,6 +75,7 @@ export function decodeEvidence(text: string): Result<DeviceEvidence> {
     'chain',
     'vca',
     'statements',
+    'function',
     'interface',
   ];
   const wrong = unknown(value, names);
@@ -99,7 +104,10 @@ export function decodeEvidence(text: string): Result<DeviceEvidence> {
       return refuse('a statement');
     statements.push({ kind, messages: list, signature });
   }
-  const whole = { device, version, hash, slot, chain, vca, statements };
+  const named = typeof value['function'] === 'string' ? parsePciName(value['function']) : undefined;
+  if (value['function'] !== undefined && named === undefined) return refuse('function');
+  const shown = named === undefined ? {} : { function: named };
+  const whole = { device, version, hash, slot, chain, vca, statements, ...shown };
   if (value['interface'] === undefined) return ok(whole);
   const record = decodeRecord(value['interface']);
   return record.ok ? ok({ ...whole, interface: record.value }) : record;

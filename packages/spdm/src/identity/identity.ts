@@ -34,6 +34,8 @@ export interface IdentityInput {
   readonly model: ChainModel | null;
   /** The function that was asked; null where it is no PCI function, or nobody knows which. */
   readonly function: PciIdentity | null;
+  /** Whose word that is, where nobody here looked at the function. */
+  readonly functionBy?: string;
 }
 
 export interface Identity {
@@ -43,6 +45,11 @@ export interface Identity {
   /** Names that the leaf has: of the function, and `manufacturer:product:serial`. */
   readonly functionName: string | null;
   readonly deviceInfo: string | null;
+  /**
+   * What only one device has, as its certificates state it: two slots with different keys that share one of these are of
+   * one device.
+   */
+  readonly marks: readonly string[];
 }
 
 const DIGITAL_SIGNATURE = 1;
@@ -72,7 +79,12 @@ export function checkIdentity(list: Checklist, input: IdentityInput): Result<Ide
   checkOrder(list, input, certificates, path);
   checkRootDigest(list, input, path);
   checkLeaf(list, input, leaf);
-  const purposes = checkPurposes(list, leaf);
+  const marked = readDmtfExtension(leaf);
+  if (!marked.ok) return marked;
+  const { cma, deviceInfo, uris } = names.value;
+  const isDevice =
+    marked.value.length + cma.length + deviceInfo.length > 0 || uris.some((uri) => parsePciName(uri) !== undefined);
+  const purposes = checkPurposes(list, leaf, isDevice);
   if (!purposes.ok) return purposes;
   const model = checkModel(list, input, certificates);
   if (!model.ok) return model;
@@ -82,7 +94,31 @@ export function checkIdentity(list: Checklist, input: IdentityInput): Result<Ide
     ...names.value.uris.filter((uri) => parsePciName(uri) !== undefined),
   ];
   checkName(list, input, leaf, functionName);
-  return ok({ leaf, root: path.root, functionName, deviceInfo: names.value.deviceInfo[0] ?? null });
+  const marks = marksOf(input, { leaf, hardware: model.value, functionName, deviceInfo: names.value.deviceInfo });
+  return ok({ leaf, root: path.root, functionName, deviceInfo: names.value.deviceInfo[0] ?? null, marks });
+}
+
+function marksOf(
+  { x509 }: IdentityInput,
+  found: {
+    readonly leaf: Certificate;
+    readonly hardware: Certificate | null;
+    readonly functionName: string | null;
+    readonly deviceInfo: readonly string[];
+  },
+): string[] {
+  const { leaf, hardware, functionName, deviceInfo } = found;
+  const named = functionName === null ? undefined : parsePciName(functionName);
+  const subject = /(?:^|, )serialNumber=([^,]+)/.exec(leaf.subject.text)?.[1];
+  return [
+    ...(hardware === null ? [] : [`the hardware identity ${keyDigest(x509, hardware)}`]),
+    ...(typeof named?.serial === 'string'
+      ? [`the serial number ${named.serial} of vendor ${named.vendor.toString(16).padStart(4, '0')}`]
+      : []),
+    // Manufacturer, product and serial number: without the last it is a kind of device.
+    ...deviceInfo.filter((info) => /^[^:]+:[^:]+:[^:]+$/.test(info)).map((info) => `the name ${info}`),
+    ...(subject === undefined ? [] : [`the serial number ${subject} of ${leaf.issuer.text}`]),
+  ];
 }
 
 function checkOrder(list: Checklist, input: IdentityInput, certificates: readonly Certificate[], path: Chain): void {
@@ -132,7 +168,12 @@ function checkLeaf(list: Checklist, { spdm, signature }: IdentityInput, leaf: Ce
   });
 }
 
-function checkPurposes(list: Checklist, leaf: Certificate): Result<void> {
+/**
+ * DSP0274 1.2 and later: the purposes are optional, and a leaf for requesters is not one for responders. Of other purposes
+ * it says nothing, and RFC 5280 §4.2.1.12 that a certificate is good for the stated ones only: `isDevice` tells one of a
+ * device, that says so by other means, from a web server's below the same root.
+ */
+function checkPurposes(list: Checklist, leaf: Certificate, isDevice: boolean): Result<void> {
   const purposes = readPurposes(leaf);
   if (!purposes.ok) return purposes;
   const subject = nameOf(leaf);
@@ -141,14 +182,28 @@ function checkPurposes(list: Checklist, leaf: Certificate): Result<void> {
   if (stated === null) list.note('spdm.leaf-purpose', { subject, expected, found: 'no extended key usage' });
   else if (stated.includes(OID.responderAuth))
     list.check('spdm.leaf-purpose', true, { subject, expected, found: 'stated' });
-  // Certificates from before DSP0274 named its purposes state those of TLS.
-  else if (!stated.includes(OID.requesterAuth))
-    list.note('spdm.leaf-purpose', { subject, expected, found: 'purposes of other protocols only' });
-  else list.check('spdm.leaf-purpose', false, { subject, expected, found: 'for requesters only' });
+  else if (stated.includes(OID.requesterAuth))
+    list.check('spdm.leaf-purpose', false, { subject, expected, found: 'for requesters only' });
+  else {
+    const found = `purposes of other protocols only: ${stated.slice(0, 4).join(', ')}`;
+    // Certificates from before DSP0274 named its purposes state those of TLS.
+    if (isDevice) list.note('spdm.leaf-purpose', { subject, expected, found });
+    else
+      list.check('spdm.leaf-purpose', false, {
+        subject,
+        expected,
+        found: `${found}; and nothing says it is a device’s`,
+      });
+  }
   return ok(undefined);
 }
 
-function checkModel(list: Checklist, { model }: IdentityInput, certificates: readonly Certificate[]): Result<void> {
+/** Gives the certificate that states the hardware identity, where one does and may. */
+function checkModel(
+  list: Checklist,
+  { model }: IdentityInput,
+  certificates: readonly Certificate[],
+): Result<Certificate | null> {
   const marked: number[] = [];
   for (const [index, certificate] of certificates.entries()) {
     const oids = readDmtfExtension(certificate);
@@ -161,7 +216,7 @@ function checkModel(list: Checklist, { model }: IdentityInput, certificates: rea
         expected: 'an identity that cannot change',
         found: 'marked as hardware identity and as mutable',
       });
-      return ok(undefined);
+      return ok(null);
     }
   }
   const leaf = certificates.length - 1;
@@ -178,7 +233,7 @@ function checkModel(list: Checklist, { model }: IdentityInput, certificates: rea
     list.check('spdm.hardware-identity', false, detail);
   else if (marked.length === 0 || model === null || model === 'generic') list.note('spdm.hardware-identity', detail);
   else list.check('spdm.hardware-identity', model === 'alias' || marked.includes(leaf), detail);
-  return ok(undefined);
+  return ok(marked.length === 1 ? (certificates[marked[0] ?? -1] ?? null) : null);
 }
 
 function checkName(list: Checklist, input: IdentityInput, leaf: Certificate, name: string | null): void {
@@ -193,7 +248,8 @@ function checkName(list: Checklist, input: IdentityInput, leaf: Certificate, nam
     });
     return;
   }
-  const expected = pciNameText(found);
+  const by = input.functionBy === undefined ? '' : `, ${input.functionBy}`;
+  const expected = `${pciNameText(found)}${by}`;
   const named = name === null ? undefined : parsePciName(name);
   list.check('cma.name', named !== undefined, {
     subject,
