@@ -21,6 +21,9 @@ export interface Applied {
   readonly outcome: Outcome;
 }
 
+/** Is the device still the coming of it that was looked at? */
+export type Stands = (device: string) => Promise<boolean>;
+
 const VIRTUAL_AUTOPROBE = 'sriov_drivers_autoprobe';
 
 /** A child that is looked for below a parent: no bus has more of them than this. */
@@ -29,9 +32,10 @@ const CHILD_LIMIT = 256;
 /**
  * Does the steps in order, all of them, whatever becomes of the one before. A run of `load` steps is one modprobe, and
  * the `unbind` and `pin` steps that follow it are done while it runs; everything else waits for it. Never fails as a
- * whole: each outcome says `enforced` (read back), `not-enforceable` (with the kernel fact) or `failed`.
+ * whole: each outcome says `enforced` (read back), `not-enforceable` (with the kernel fact) or `failed`. What lets a driver
+ * in is done only where `stands` says that the device is still the one that the plan was made for.
  */
-export async function applyPlan(plan: Plan, hands: Hands): Promise<Applied[]> {
+export async function applyPlan(plan: Plan, hands: Hands, stands?: Stands): Promise<Applied[]> {
   const applied: Applied[] = [];
   let loading: Promise<Applied[]> | null = null;
   for (let i = 0; i < plan.steps.length; i++) {
@@ -42,7 +46,8 @@ export async function applyPlan(plan: Plan, hands: Hands): Promise<Applied[]> {
       loading = null;
     }
     if (step.kind !== 'load') {
-      applied.push({ step, outcome: await applyStep(step, hands) });
+      const other = stands !== undefined && letsIn(step) && !(await stands(step.device));
+      applied.push({ step, outcome: other ? replaced(step) : await applyStep(step, hands) });
       continue;
     }
     // One modprobe for a run of loads: each start of a program costs some 10 ms under emulation.
@@ -74,6 +79,17 @@ async function loadAll(run: readonly LoadStep[], hands: Hands, running: () => vo
 }
 
 type LoadStep = Extract<Step, { kind: 'load' }>;
+type LettingIn = Extract<Step, { kind: 'bind' | 'pin' | 'authorize' }>;
+
+function letsIn(step: Step): step is LettingIn {
+  if (step.kind === 'pin') return step.driver !== 'none';
+  return step.kind === 'bind' || (step.kind === 'authorize' && step.value);
+}
+
+function replaced({ node }: LettingIn): Outcome {
+  const because = 'what was decided on is gone; what is in its place now is decided on by itself';
+  return { property: `no driver gets ${node} on another device's decision`, status: 'failed', because };
+}
 
 async function applyStep(step: Exclude<Step, { kind: 'load' }>, hands: Hands): Promise<Outcome> {
   switch (step.kind) {

@@ -11,7 +11,7 @@ import type { EventBody } from '@airlock/core/event.ts';
 import { isConnected } from '@airlock/core/level.ts';
 import type { Enforcement, Outcome, OutcomeStatus, Step } from '@airlock/core/plan.ts';
 import { ok, type Problem, type Result } from '@airlock/core/result.ts';
-import { type Applied, applyPlan, type Hands } from './apply.ts';
+import { type Applied, applyPlan, type Hands, type Stands } from './apply.ts';
 import { hidesType, innerNode, transportDriver } from './drivers.ts';
 import { machineOutcomes } from './kernel-abilities.ts';
 import { OVERRIDE_BUSES, planFor } from './plan.ts';
@@ -28,6 +28,8 @@ export interface EnforceInput {
   readonly decide: (inventory: Inventory, phase: Phase) => readonly Decision[];
   /** `false`: nothing is changed; decisions are compared with what is (audit, learn). */
   readonly act: boolean;
+  /** Is what stands there still what the latest look saw? Not given: nothing comes and goes meanwhile. */
+  readonly stands?: Stands;
   /** End with modules_disabled = 1. */
   readonly disableModules?: boolean;
   /** Milliseconds. */
@@ -87,11 +89,11 @@ export async function enforce(input: EnforceInput): Promise<Result<Enforced>> {
         });
         const undone = new Set(open.map((step) => ('device' in step ? step.device : null)));
         decisions = decisions.map((one) => (undone.has(one.device) ? withdrawn(one, 'it would not settle') : one));
-        applied.push(...(await act(planFor(decisions, inventory).steps, input.hands, note)));
+        applied.push(...(await act(planFor(decisions, inventory).steps, input, note)));
         stale = true;
         break;
       }
-      const round = await act(steps, input.hands, note);
+      const round = await act(steps, input, note);
       for (const { step, outcome } of round) tried.set(JSON.stringify(step), outcome.status);
       applied.push(...round);
       const seen = await lookUntilKnown(input, decisions);
@@ -101,7 +103,7 @@ export async function enforce(input: EnforceInput): Promise<Result<Enforced>> {
         const blind = new Set(decisions.filter(isProvisional).map(({ device }) => device));
         decisions = decisions.map((one) => (blind.has(one.device) ? withdrawn(one, seen.error.message) : one));
         const unseen = inventory.devices.filter(({ id }) => blind.has(id));
-        applied.push(...(await act(unseen.flatMap(letGo), input.hands, note)));
+        applied.push(...(await act(unseen.flatMap(letGo), input, note)));
         stale = true;
         break;
       }
@@ -110,7 +112,7 @@ export async function enforce(input: EnforceInput): Promise<Result<Enforced>> {
       decisions = decideAgain(input, inventory, decisions, refused, untyped, note);
     }
     if (input.disableModules === true) {
-      applied.push(...(await act(planFor([], bare(inventory), { disableModules: true }).steps, input.hands, note)));
+      applied.push(...(await act(planFor([], bare(inventory), { disableModules: true }).steps, input, note)));
       stale = true;
     }
     // What is reported is seen after the last step.
@@ -147,8 +149,12 @@ function changes(step: Step): boolean {
   return step.kind === 'bind' || step.kind === 'unbind' || step.kind === 'authorize' || step.kind === 'remove';
 }
 
-async function act(steps: readonly Step[], hands: Hands, note: (event: EventBody) => void): Promise<Applied[]> {
-  const applied = await applyPlan({ version: 1, steps }, hands);
+async function act(
+  steps: readonly Step[],
+  { hands, stands }: Pick<EnforceInput, 'hands' | 'stands'>,
+  note: (event: EventBody) => void,
+): Promise<Applied[]> {
+  const applied = await applyPlan({ version: 1, steps }, hands, stands);
   for (const { step, outcome } of applied) note({ kind: 'step', step, outcome });
   return applied;
 }

@@ -124,6 +124,8 @@ export function startKeeper(parts: KeeperParts): Keeper {
   let saved = '';
   let bootSaved: number | null = null;
   let seenIds = new Set<string>();
+  /** Which coming of each device the latest look saw, and where. */
+  let comings = new Map<string, { readonly device: Device; readonly incarnation: string | undefined }>();
   /** Devices that went away while a look is taken, which may still show them. */
   let leaving = new Set<string>();
   let origins = startOrigins(parts.incarnation, undefined);
@@ -223,6 +225,18 @@ export function startKeeper(parts: KeeperParts): Keeper {
     }
   }
 
+  async function readComings({ devices }: Inventory): Promise<typeof comings> {
+    const read = new Map<string, { readonly device: Device; readonly incarnation: string | undefined }>();
+    for (const device of devices) read.set(device.id, { device, incarnation: await parts.incarnation(device) });
+    return read;
+  }
+
+  async function stands(id: string): Promise<boolean> {
+    const seen = comings.get(id);
+    if (seen?.incarnation === undefined) return false;
+    return (await parts.incarnation(seen.device)) === seen.incarnation;
+  }
+
   function isKeptOut(device: string): boolean {
     return responder.holds.some((one) => one.device === device);
   }
@@ -250,6 +264,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
     return enforce({
       hands,
       act,
+      stands,
       wait: parts.wait,
       refused,
       disableModules: parts.disableModules,
@@ -267,6 +282,8 @@ export function startKeeper(parts: KeeperParts): Keeper {
           const read = await readInventory(files, { probe: probe && act, detail: act ? 'decision' : 'full' });
           if (!read.ok) return read;
           seenIds = new Set(read.value.devices.map(({ id }) => id).filter((id) => !leaving.has(id)));
+          // Before anything is decided: who comes in a device's place from here on is not let in on its decision.
+          if (act) comings = await readComings(read.value);
           if (fresh) await notice(read.value, occasion);
           const seen = facts.complete(await origins.mark(read.value));
           // Asking writes to the device: who only watches does not.
