@@ -116,7 +116,14 @@ async function verify(given: Case, ...more: readonly string[]) {
   const vm = [{ name: 'token', bytes: token({ challenge: reportData }) }];
   writeFileSync(join(folder, 'machine.json'), writeBundle({ nonce: NONCE, vm, devices: [shown] }));
   const context = fakeContext({ cwd: folder });
-  const keys = ['--key', 'platform.pem', '--device-root', 'maker.pem', '--nonce', Buffer.from(NONCE).toString('hex')];
+  const keys = [
+    '--platform-key',
+    'platform.pem',
+    '--device-root',
+    'maker.pem',
+    '--nonce',
+    Buffer.from(NONCE).toString('hex'),
+  ];
   const code = await run(context, ['verify', 'machine.json', ...keys, '--json', ...more]);
   const told = JSON.parse(context.out() || '{}') as Told;
   const machine = told.appraisals.find(({ kind }) => kind === 'machine');
@@ -296,7 +303,14 @@ test('from the kernel’s TSM over the collected document to bound; and not befo
     const { bundle, looked } = await collectInRealm(files, given);
     writeFileSync(join(folder, 'realm.json'), writeBundle(bundle));
     const context = fakeContext({ cwd: folder });
-    const keys = ['--key', 'platform.pem', '--device-root', 'maker.pem', '--nonce', Buffer.from(NONCE).toString('hex')];
+    const keys = [
+      '--platform-key',
+      'platform.pem',
+      '--device-root',
+      'maker.pem',
+      '--nonce',
+      Buffer.from(NONCE).toString('hex'),
+    ];
     const code = await run(context, ['verify', 'realm.json', ...keys, ...BOUND]);
     return { code, out: context.out() + context.err(), looked };
   };

@@ -147,7 +147,7 @@ function cca(): Target {
     name: 'CCA',
     files: [token({ tag: 907, platformClaims }), cbor(tagged(18, [header, new Map(), payload, signature]))],
     reference: true,
-    options: { crypto, asOf, trustedKeys: [cpak.spki, maker.spki] },
+    options: { crypto, asOf, platformKeys: [cpak.spki], trustedKeys: [maker.spki] },
   };
 }
 

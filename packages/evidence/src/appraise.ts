@@ -50,8 +50,14 @@ export interface AppraiseOptions {
   readonly measurements?: readonly Uint8Array[];
   readonly minimumTcb?: Tcb;
   readonly allowed?: ReadonlySet<string>;
-  /** SubjectPublicKeyInfos that the verifier trusts: of TPMs, of CCA platforms. Never from the evidence’s own files. */
+  /**
+   * SubjectPublicKeyInfos that the verifier trusts: of TPMs, and of who signs reference values. Never from the evidence’s own
+   * files. No key of a CCA platform is looked for among them: a TPM's restricted key signs any text of its owner's that does
+   * not begin like what the TPM makes itself (TPM 2.0 Part 3 §20.2, TPM2_Sign with a ticket), so also a platform token.
+   */
   readonly trustedKeys?: readonly Uint8Array[];
+  /** Of CCA platforms (CPAK). What such a key signs is no quote: COSE never begins with TPM_GENERATED. */
+  readonly platformKeys?: readonly Uint8Array[];
   /**
    * Where there is no evidence, check the certificates for themselves. Not by default: whoever is asked for evidence and
    * shows a vendor's certificates, which are public, must not be accepted.
@@ -166,9 +172,8 @@ export function appraise(
   const makersOfReferences = (options.references ?? []).map((one) =>
     signerOf(one, options.crypto, options.trustedKeys ?? []),
   );
-  const attesting = (options.trustedKeys ?? []).filter(
-    (spki) => !makersOfReferences.some((maker) => maker !== undefined && sameBytes(maker, spki)),
-  );
+  const attesting = (keys: readonly Uint8Array[] | undefined) =>
+    (keys ?? []).filter((spki) => !makersOfReferences.some((maker) => maker !== undefined && sameBytes(maker, spki)));
   // Keys of platforms count when the file that names them does.
   const endorsed = (options.references ?? [])
     .filter((one) => one.keys.length > 0 && appraiseReferences(one, options).verdict === 'accepted')
@@ -189,10 +194,10 @@ export function appraise(
       ({ instance, implementation }) =>
         (instance === null || instance === own) && (implementation === null || implementation === model),
     );
-    const trustedKeys = [...attesting, ...itsOwn.map(({ spki }) => spki)];
+    const trustedKeys = [...attesting(options.platformKeys), ...itsOwn.map(({ spki }) => spki)];
     appraisals.push(fromSource(source, verifyCca({ ...options, trustedKeys, token: item.token, keys })));
   }
-  const trusted = attesting.map((spki): TpmKey => ({ spki, from: 'the verifier', doubt: null }));
+  const trusted = attesting(options.trustedKeys).map((spki): TpmKey => ({ spki, from: 'the verifier', doubt: null }));
   const keys = quotes.length === 0 ? [] : [...trusted, ...tpmKeys(items, vouchers, { ...common, makers })];
   const quoting = new Set<Claim | undefined>();
   for (const { quote, source } of quotes) {
@@ -231,7 +236,8 @@ export function appraise(
     const judged = platform === undefined ? held : checkPlatform(held, platform, options.asOf, options.allowed);
     if (judged !== appraisal) appraisals[i] = fromSource(appraisal.source, judged, appraisal.identity);
   }
-  for (const one of references) appraisals.push(fromSource(one.source, appraiseReferences(one, options)));
+  const shown = new Set(appraisals.map(({ kind }) => kind));
+  for (const one of references) appraisals.push(fromSource(one.source, appraiseReferences(one, { ...options, shown })));
   const good = appraisals.length < EVIDENCE_LIMIT && appraisals.every(({ verdict }) => verdict === 'accepted');
   return {
     version: 1,

@@ -243,12 +243,12 @@ const ENTRIES = {
   'cca.platform-signature': {
     rule: 'The platform token is signed with the platform’s key (CPAK).',
     reference: 'Arm RMM specification, A7.2.3',
-    hint: 'give the platform’s public key (JWK or PEM) with --key',
+    hint: 'give the platform’s public key (JWK or PEM) with --platform-key',
   },
   'cca.key': {
     rule: 'The platform’s key is one that the verifier trusts.',
     reference: 'draft-ydb-rats-cca-endorsements',
-    hint: 'give a key that you had from the platform’s maker yourself with --key',
+    hint: 'give a key that you had from the platform’s maker yourself with --platform-key',
   },
   'cca.realm-signature': {
     rule: 'The realm token is signed with the key that it states (RAK).',
@@ -517,6 +517,11 @@ const ENTRIES = {
     rule: 'Where reference values were given, some are for this kind of evidence.',
     reference: 'RFC 9334 §8.3; docs/evidence.md, Reference values',
     waivable: true,
+  },
+  'reference.used': {
+    rule: 'Reference values for a kind of evidence that was not shown are told.',
+    reference: 'RFC 9334 §8.3; docs/evidence.md, Reference values',
+    hint: 'show evidence of that kind too, or leave the reference values out',
   },
   'reference.value': {
     rule: 'The evidence states every value of one set of its kind.',

@@ -351,7 +351,8 @@ function lookValue(search: Search, value: unknown, source: string, depth: number
   }
   if (!isObject(value)) return;
   if (saysBundle(value)) {
-    const message = 'the evidence of a machine within something else: its parts mean nothing by themselves';
+    const message =
+      'the evidence of a machine within something else, or without its format: its parts mean nothing alone';
     search.problems.push({ code: 'bundle-invalid', message, hint: 'give the document of the machine as it is' });
     return;
   }

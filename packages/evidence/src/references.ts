@@ -379,17 +379,24 @@ export function appraiseReferences(
     crypto,
     asOf,
     trustedKeys,
-  }: { readonly crypto: Crypto; readonly asOf: number; readonly trustedKeys?: readonly Uint8Array[] },
+    shown,
+  }: {
+    readonly crypto: Crypto;
+    readonly asOf: number;
+    readonly trustedKeys?: readonly Uint8Array[];
+    /** Kinds of the evidence that there is; sets of others are told. */
+    readonly shown?: ReadonlySet<string>;
+  },
 ): Appraisal {
   const list = createChecklist();
   const { signature, validity } = references;
   const within = ({ from, until }: Period) => (from === null || from <= asOf) && (until === null || asOf <= until);
   const periods = [validity, ...(signature === null ? [] : [signature.validity])];
-  const shown = periods.map(
+  const spans = periods.map(
     ({ from, until }) => `${from === null ? '' : timeText(from)}..${until === null ? '' : timeText(until)}`,
   );
   list.check('reference.validity', periods.every(within), {
-    expected: `${timeText(asOf)} within ${shown.join(' and ')}`,
+    expected: `${timeText(asOf)} within ${spans.join(' and ')}`,
     found: periods.every(within) ? 'valid' : 'not valid on that date',
   });
   if (signature !== null) {
@@ -399,6 +406,12 @@ export function appraiseReferences(
     if (keys.length === 0) list.unchecked('reference.signature', { expected, found: 'no key was given' });
     else list.check('reference.signature', good, { expected, found: good ? 'good' : 'wrong, or another’s' });
   }
+  const idle = shown === undefined ? [] : references.sets.filter(({ kind }) => !shown.has(kind));
+  if (idle.length > 0)
+    list.unchecked('reference.used', {
+      expected: `evidence of kind ${[...new Set(idle.map(({ kind }) => kind))].join(', ')}`,
+      found: `none was shown: nothing was compared with ${clean(idle.map(({ name }) => name).join(', '), ENDORSED_LIMIT)}`,
+    });
   if (references.unread.length > 0)
     list.note('reference.unread', { expected: 'everything in it', found: `not read: ${references.unread.join(', ')}` });
   return {

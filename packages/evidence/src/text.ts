@@ -55,6 +55,7 @@ export function reportText(report: Report, { colour, columns, verbose }: TextOpt
 /** What an accepted verdict does not say, because nobody asked: it is easily read into the word. */
 const OPEN: Readonly<Partial<Record<CheckId, string>>> = {
   'freshness.nonce': 'whether it is fresh, and this machine’s (--nonce)',
+  'reference.used': 'what evidence of another kind says, that reference values were given for (reference.used)',
   'launch.measurement': 'what runs there (--measurement, --reference)',
 };
 

@@ -260,7 +260,7 @@ const PLATFORM: TokenOptions = {
   ],
 };
 const cca = (options: TokenOptions) => recognise('token', token(options)).found;
-const ccaKeys = { trustedKeys: [cpak.spki] };
+const ccaKeys = { platformKeys: [cpak.spki] };
 const implementation = map({ 0: map({ 0: tagged(560, Buffer.alloc(32)) }) });
 const platform = (...measurements: readonly Value[]) =>
   corimOf(map({ 0: [[implementation, measurements]] }), { profile: tagged(32, 'tag:arm.com,2025:cca_platform#1.0.0') });
@@ -384,10 +384,10 @@ test('the reference values of Arm’s example are for another platform, and its 
   const keys = recognise('key', evidence('cca/cpak.json')).found.flatMap(({ item }) =>
     item.kind === 'public-key' ? [item.spki] : [],
   );
-  assert.deepEqual(judge([file], [...given], { trustedKeys: keys, asOf: Date.parse('2024-01-01') }).failed, [
+  assert.deepEqual(judge([file], [...given], { platformKeys: keys, asOf: Date.parse('2024-01-01') }).failed, [
     'reference.present',
   ]);
-  assert.ok(judge([file], [...given], { trustedKeys: keys }).failed.includes('reference.validity'));
+  assert.ok(judge([file], [...given], { platformKeys: keys }).failed.includes('reference.validity'));
   const set = referencesOfCorim(must(readCorim(file)), 'x').sets;
   assert.deepEqual(
     set.map(({ part, components }) => [part, components?.map(({ type }) => type)]),

@@ -21,6 +21,7 @@ const environment: Environment = {
   ...{ classId: `implementation-id:${zeros(32)}`, vendor: 'ACME', model: 'RoadRunner' },
   ...{ layer: null, index: null, instance: zeros(33) },
 };
+const PCRS = Array.from({ length: 24 }, () => new Uint8Array(32));
 const corim = (more: Partial<Corim> = {}, where: Partial<Environment> = {}): Corim => ({
   ...{ id: 'made', profile: CCA, validity: { from: null, until: null }, references: [], endorsements: [] },
   ...{ attestKeys: [{ environment: { ...environment, ...where }, spki: cpak.spki }], conditions: [] },
@@ -47,7 +48,17 @@ test('a CoRIM’s attestation key is that of one CCA platform, and of nothing el
   assert.deepEqual(endorsed(corim({ profile: null }, { vendor: 'AMD', model: 'SEV-SNP' })), wrong);
 });
 
-const PCRS = Array.from({ length: 24 }, () => new Uint8Array(32));
+test('a key that was given for a TPM signs no CCA token, and one of a platform no quote', () => {
+  assert.deepEqual(failed([token()], { platformKeys: [cpak.spki] }), []);
+  // A TPM signs any text for its owner that does not begin like its own.
+  assert.deepEqual(failed([token()], { trustedKeys: [cpak.spki] }), ['cca.platform-signature']);
+  const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  const tpmKey = new Uint8Array(publicKey.export({ format: 'der', type: 'spki' }));
+  const attest = attestBytes({ pcrs: PCRS });
+  const quote = bincode(attest, new Uint8Array(sign('sha256', attest, privateKey)), PCRS);
+  assert.deepEqual(failed([quote], { trustedKeys: [tpmKey] }), []);
+  assert.deepEqual(failed([quote], { platformKeys: [tpmKey] }), ['tpm.signature']);
+});
 
 test('whoever signs reference values does not attest', () => {
   const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });

@@ -89,6 +89,12 @@ test('the evidence of a machine is never taken apart into pieces that stand for 
     ...[text, escaped, JSON.stringify([{ all: JSON.parse(text) }]), JSON.stringify({ all: text })],
     ...[Buffer.from(text).toString('base64'), Buffer.from(text).toString('hex')],
   ];
+  const nameless = JSON.parse(text) as Record<string, unknown>;
+  delete nameless['format'];
+  const { vm, devices } = nameless;
+  hidden.push(
+    ...[nameless, { vm }, { devices, nonce: null }, { format: 'other', vm }].map((one) => JSON.stringify(one)),
+  );
   for (const one of hidden) {
     const { found, problems } = recognise('file', Buffer.from(one));
     assert.deepEqual([found.length, problems.map(({ code }) => code)], [0, ['bundle-invalid']]);

@@ -314,7 +314,7 @@ row('Arm CCA tokens: both signatures, binding and lifecycle good, with the key t
     const known = recognise(keyFile, evidence(keyFile)).found.flatMap(({ item }) =>
       item.kind === 'public-key' ? [item.spki] : [],
     );
-    const options = { crypto: nodeCrypto(), asOf: Date.parse(today), trustedKeys: known };
+    const options = { crypto: nodeCrypto(), asOf: Date.parse(today), platformKeys: known };
     assert.equal(appraise(recognise(file, evidence(file)).found, [], options)?.verdict, 'accepted');
   }
   assert.equal(answer(['cca/cca-token-01.cbor', 'cca/cpak.json'], today).first.claims['lifecycle'], '0x3003');

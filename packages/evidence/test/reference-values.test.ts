@@ -56,6 +56,21 @@ test('parts of two sets are none', () => {
   assert.equal(judge([mixed], { allowed: new Set(['reference.value']) }).verdict, 'rejected');
 });
 
+test('sets of a kind that was not shown are told, and decide nothing of what was', () => {
+  const used = (references: readonly References[]) => {
+    const { all, verdict } = judge(references);
+    return [verdict, all.find(({ id }) => id === 'reference.used')] as const;
+  };
+  const own = snp({ measurement: MEASUREMENT });
+  const boot = { kind: 'tpm-2.0', name: 'boot 7', pcr4: MEASUREMENT };
+  for (const files of [[plain([own, boot])], [plain([own]), plain([boot])]]) {
+    const [verdict, check] = used(files);
+    assert.deepEqual([verdict, check?.status], ['accepted', 'unchecked']);
+    assert.match(check?.found ?? '', /boot 7/);
+  }
+  assert.equal(used([plain([own])])[1], undefined);
+});
+
 test('references of other kinds say nothing of this evidence', () => {
   const tdx = plain([{ kind: 'intel-tdx', mrtd: MEASUREMENT }]);
   assert.deepEqual(judge([tdx]).failed, ['reference.present']);

@@ -71,9 +71,21 @@ export function isBundle(text: string): boolean {
   return json?.ok === true && saysBundle(json.value.value);
 }
 
-/** As `isBundle`, of JSON that was read. */
+/**
+ * As `isBundle`, of JSON that was read; also what has the parts or the devices of one and does not say so: somebody took
+ * its name away.
+ */
 export function saysBundle(value: unknown): boolean {
-  return isObject(value) && value['format'] === BUNDLE_FORMAT;
+  if (!isObject(value)) return false;
+  const whole = (list: unknown, members: readonly string[]) =>
+    Array.isArray(list) &&
+    list.length > 0 &&
+    list.every((one) => isObject(one) && members.every((name) => typeof one[name] === 'string'));
+  return (
+    value['format'] === BUNDLE_FORMAT ||
+    whole(value['vm'], ['name', 'data']) ||
+    whole(value['devices'], ['name', 'kind', 'evidence'])
+  );
 }
 
 /** Strict: unknown members, names that stand twice and wrong sizes are refused. Codes: `bundle-invalid`, `json-invalid`. */
