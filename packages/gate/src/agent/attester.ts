@@ -38,7 +38,7 @@ export interface Attester {
   readonly proofs: readonly Proof[];
   /** What an agent before this one was shown; counts for what is in use, until it was asked. Before the first `follow`. */
   inherit(proofs: readonly Proof[]): void;
-  /** Makes what was found out since into claims; the devices that it is about. At the begin of a turn. */
+  /** Makes what was found out since into claims; the devices that prove something else now, or nothing. Once a turn. */
   take(): readonly string[];
   /**
    * Claims of devices that are not the same any more end here; those that owe a proof are asked, but for those that are
@@ -265,8 +265,10 @@ export function startAttester(
       for (const proof of proofs) inherited.set(proof.device, proof);
     },
     take() {
-      const devices = [...found.keys()];
+      const devices: string[] = [];
       for (const [id, { known: one, breach }] of found) {
+        // Who proves the same again is judged as before.
+        if (substanceOf(known.get(id)) !== substanceOf(one)) devices.push(id);
         known.set(id, one);
         if (breach !== undefined) falls.set(id, { incarnation: one.incarnation, breach });
       }
@@ -324,6 +326,12 @@ export function startAttester(
 
 function first(queue: ReadonlyMap<string, Device>): Device | undefined {
   return queue.values().next().value;
+}
+
+function substanceOf(known: Known | undefined): string | null {
+  if (known === undefined || known.claim === null) return null;
+  const { tier, roots, measurements, spdm } = known.claim;
+  return JSON.stringify([known.incarnation, tier, roots, measurements, spdm]);
 }
 
 function unproven(device: Device, because: string): Claim {

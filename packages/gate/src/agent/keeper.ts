@@ -376,7 +376,7 @@ export function startKeeper(parts: KeeperParts): Keeper {
     },
     async turn(occasion, quick) {
       await readClock();
-      // What a device failed on is judged anew with what it proved, or failed to.
+      // What a device failed on is judged anew with what else it proved, or failed to: not whenever it proves the same.
       for (const device of attester?.take() ?? []) refused.delete(device);
       if (conduct.advance(uptime)) {
         const because = uptime === null ? 'the clock cannot be read' : 'its time is over';
