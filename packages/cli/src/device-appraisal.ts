@@ -1,8 +1,6 @@
 /** What `device attest` and `device evidence verify` share: roots, reference values, options, and how a verdict is shown. */
-import { readFile, stat } from 'node:fs/promises';
-import { resolve } from 'node:path';
 import { nearest } from '@airlock/core/nearest.ts';
-import { fail, formatProblem, ok, type Result } from '@airlock/core/result.ts';
+import { formatProblem, ok, type Result } from '@airlock/core/result.ts';
 import { fromHex } from '@airlock/evidence/bytes.ts';
 import { CHECKS, type CheckId } from '@airlock/evidence/catalogue.ts';
 import type { Appraisal, Check, Report } from '@airlock/evidence/check.ts';
@@ -14,8 +12,6 @@ import { readTime, timeText } from '@airlock/evidence/time.ts';
 import type { Certificate } from '@airlock/evidence/x509/certificate.ts';
 import type { RevocationList } from '@airlock/evidence/x509/crl.ts';
 import { printable } from '@airlock/linux/attribute.ts';
-import type { Node } from '@airlock/policy/document.ts';
-import { readYaml } from '@airlock/policy/yaml.ts';
 import { SPDM_VERSIONS } from '@airlock/spdm/algorithms.ts';
 import { type AppraiseDevice, appraiseDevice, type DeviceAppraisal } from '@airlock/spdm/attest/appraise.ts';
 import type { DeviceEvidence } from '@airlock/spdm/attest/evidence.ts';
@@ -25,6 +21,8 @@ import { type ReferenceSet, readReferences } from '@airlock/spdm/identity/refere
 import { nodeSpdmCrypto } from '@airlock/spdm/node-crypto.ts';
 import type { InterfaceRecord } from '@airlock/spdm/tdisp/record.ts';
 import { judgeInterface } from './bundle-devices.ts';
+import { readBytes, texts } from './evidence-input.ts';
+import { readPlainYaml } from './plain-yaml.ts';
 import { type Context, EXIT, UsageError, type Values } from './verb.ts';
 
 export const APPRAISAL_OPTIONS = {
@@ -55,7 +53,6 @@ export const APPRAISAL_HELP = `  --roots FILE        root certificates that you 
   --verbose, -v       also every check that passed and everything that the device states`;
 
 const NONCE_SIZE = 32;
-const FILE_LIMIT = 4 * 1024 * 1024;
 
 export type AppraisalInput = Omit<AppraiseDevice, 'nonce' | 'function'> & {
   readonly nonce: Uint8Array | null;
@@ -186,27 +183,11 @@ function isEnvironment(code: string): boolean {
   );
 }
 
-export function texts(values: Values, name: string): string[] {
-  const value = values[name];
-  return Array.isArray(value) ? value.filter((one) => typeof one === 'string') : [];
-}
-
 /** The bytes of a file of the user’s. Throws UsageError. */
 export async function readUserFile(context: Context, option: string, path: string): Promise<Uint8Array> {
-  const place = resolve(context.cwd, path);
-  const shown = `${option}${option === '' ? '' : ' '}${printable(path)}`;
-  try {
-    const found = await stat(place);
-    if (!found.isFile()) throw new UsageError(`${shown}: not a file`);
-    if (found.size > FILE_LIMIT) throw new UsageError(`${shown}: larger than ${FILE_LIMIT} bytes`);
-    return await readFile(place);
-  } catch (error) {
-    if (error instanceof UsageError) throw error;
-    const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-    const why =
-      code === 'ENOENT' ? 'no such file' : code === 'EACCES' ? 'permission denied' : `cannot be read (${code})`;
-    throw new UsageError(`${shown}: ${why}`);
-  }
+  const read = await readBytes(context, path);
+  if (typeof read === 'string') throw new UsageError(`${option}${option === '' ? '' : ' '}${printable(path)}: ${read}`);
+  return read;
 }
 
 async function itemsOf(context: Context, option: string, path: string) {
@@ -224,7 +205,7 @@ async function readReferenceFile(context: Context, path: string): Promise<Refere
     if (!corim.ok) throw new UsageError(`--reference ${name}: ${formatProblem(corim.error)}`);
     return { corim: corim.value };
   }
-  const plain = readPlainYaml(new TextDecoder().decode(bytes), name);
+  const plain = readPlainYaml(new TextDecoder().decode(bytes), name, 'reference-values-invalid');
   const references = plain.ok ? readReferences(plain.value, name) : plain;
   if (!references.ok) throw new UsageError(`--reference ${formatProblem(references.error)}`);
   return { corim: null, set: references.value };
@@ -240,36 +221,6 @@ async function referenceKeys(context: Context, values: Values): Promise<readonly
     keys.push(...read);
   }
   return keys;
-}
-
-/** YAML, or JSON, as plain values. Codes: `yaml-*`, `reference-values-invalid` (a key that stands twice). */
-export function readPlainYaml(text: string, name: string): Result<unknown> {
-  const { node, problems } = readYaml(text, name);
-  const [problem] = problems;
-  if (problem !== undefined) return { ok: false, error: problem };
-  return node === undefined ? ok(null) : plainOf(node);
-}
-
-/** A key that stands twice would hide one of two values. */
-function plainOf(node: Node): Result<unknown> {
-  if (node.kind === 'scalar') return ok(node.value);
-  if (node.kind === 'list') {
-    const items: unknown[] = [];
-    for (const one of node.items) {
-      const item = plainOf(one);
-      if (!item.ok) return item;
-      items.push(item.value);
-    }
-    return ok(items);
-  }
-  const map: Record<string, unknown> = {};
-  for (const { key, keyAt, value } of node.entries) {
-    if (Object.hasOwn(map, key)) return fail('reference-values-invalid', `${key} stands twice`, { at: keyAt });
-    const plain = plainOf(value);
-    if (!plain.ok) return plain;
-    Object.defineProperty(map, key, { value: plain.value, enumerable: true });
-  }
-  return ok(map);
 }
 
 function nonceOf(values: Values): Uint8Array | null {

@@ -16,8 +16,7 @@ import { FILE_LIMIT, recognise } from '@airlock/evidence/recognise.ts';
 import { type References, readPlainReferences, referencesOfCorim } from '@airlock/evidence/references.ts';
 import { timeText } from '@airlock/evidence/time.ts';
 import { printable } from '@airlock/linux/attribute.ts';
-import type { MapEntry, Node } from '@airlock/policy/document.ts';
-import { readYaml } from '@airlock/policy/yaml.ts';
+import { readPlainYaml } from './plain-yaml.ts';
 import type { Context, Values } from './verb.ts';
 
 const FOLDER_LIMIT = 1024;
@@ -35,7 +34,7 @@ export async function readBytes(context: Context, path: string): Promise<Uint8Ar
   try {
     const handle = await open(resolve(context.cwd, path));
     try {
-      if ((await handle.stat()).isDirectory()) return 'a directory; give its files, or --collateral';
+      if ((await handle.stat()).isDirectory()) return 'a directory; give its files';
       const chunks: Buffer[] = [];
       let length = 0;
       for (;;) {
@@ -178,25 +177,6 @@ export async function readReferenceFile(context: Context, path: string): Promise
     return corim.ok ? ok(referencesOfCorim(corim.value, name)) : corim;
   }
   const text = Buffer.from(read).toString('utf8');
-  const { node, problems } = readYaml(text, name);
-  const [problem] = problems;
-  if (problem !== undefined || node === undefined)
-    return problem === undefined ? fail('references-invalid', 'the file is empty') : { ok: false, error: problem };
-  const twice = repeatedKey(node);
-  if (twice !== null) return fail('references-invalid', `${twice.key} stands twice`, { at: twice.keyAt });
-  return readPlainReferences(plainOf(node), name);
-}
-
-function repeatedKey(node: Node): MapEntry | null {
-  if (node.kind === 'scalar') return null;
-  if (node.kind === 'list') return node.items.map(repeatedKey).find((one) => one !== null) ?? null;
-  const { entries } = node;
-  const own = entries.find(({ key }, i) => entries.slice(0, i).some((one) => one.key === key));
-  return own ?? entries.map(({ value }) => repeatedKey(value)).find((one) => one !== null) ?? null;
-}
-
-function plainOf(node: Node): unknown {
-  if (node.kind === 'list') return node.items.map(plainOf);
-  if (node.kind === 'scalar') return node.value;
-  return Object.fromEntries(node.entries.map(({ key, value }) => [key, plainOf(value)]));
+  const plain = readPlainYaml(text, name, 'references-invalid');
+  return plain.ok ? readPlainReferences(plain.value, name) : plain;
 }

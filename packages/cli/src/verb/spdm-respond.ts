@@ -14,7 +14,8 @@ import { DEFAULT_PROFILE, type Profile, readProfile } from '@airlock/spdm/profil
 import { type Relay, relayTo } from '@airlock/spdm/tcp/node-relay.ts';
 import { type ServerEvent, serveSocket } from '@airlock/spdm/tcp/node-server.ts';
 import { SOCKET_FORM, SOCKET_FORMS, type SocketForm } from '@airlock/spdm/tcp/socket-form.ts';
-import { readPlainYaml, readUserFile } from '../device-appraisal.ts';
+import { readUserFile } from '../device-appraisal.ts';
+import { readPlainYaml } from '../plain-yaml.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 
 export const verb: Verb = {
@@ -135,7 +136,7 @@ async function profileOf(
   const path = values['profile'];
   if (typeof path !== 'string' || path === '-') return { profile: DEFAULT_PROFILE, folder: context.cwd };
   const bytes = await readUserFile(context, '--profile', path);
-  const plain = readPlainYaml(new TextDecoder().decode(bytes), printable(path));
+  const plain = readPlainYaml(new TextDecoder().decode(bytes), printable(path), 'profile-invalid');
   const profile = plain.ok ? readProfile(plain.value, printable(path)) : plain;
   if (!profile.ok) throw new UsageError(`--profile ${formatProblem(profile.error)}`);
   return { profile: profile.value, folder: dirname(resolve(context.cwd, path)) };

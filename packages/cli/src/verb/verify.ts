@@ -9,7 +9,7 @@ import { EAR_PROFILE, earClaims } from '@airlock/evidence/ear.ts';
 import type { Found, Item } from '@airlock/evidence/item.ts';
 import { appraiseMachine, type MachineOptions, reportOfMachine } from '@airlock/evidence/machine/appraise.ts';
 import { isBundle, type MachineBundle, readBundle } from '@airlock/evidence/machine/bundle.ts';
-import { type EarKey, isPrivateKey, readEarKey, signEar } from '@airlock/evidence/node-ear.ts';
+import { signEar } from '@airlock/evidence/node-ear.ts';
 import { recognise } from '@airlock/evidence/recognise.ts';
 import type { References } from '@airlock/evidence/references.ts';
 import { reportText } from '@airlock/evidence/text.ts';
@@ -22,6 +22,7 @@ import { judgeSpdm, type SpdmTrust } from '../bundle-devices.ts';
 import { leastVersionOf } from '../device-appraisal.ts';
 import { readBytes, readCollateral, readReferenceFile, texts } from '../evidence-input.ts';
 import { readPolicy } from '../policy-input.ts';
+import { readTrustedKeys } from '../trusted-keys.ts';
 import { type Context, EXIT, UsageError, type Values, type Verb } from '../verb.ts';
 import { optionsOf } from '../verify-options.ts';
 
@@ -112,39 +113,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
   if (positionals.filter((one) => one === '-').length > 1) throw new UsageError('- may stand once');
   let options = optionsOf(values);
 
-  const trustedKeys: Uint8Array[] = [];
-  let signing: EarKey | null = null;
-  for (const path of texts(values, 'key')) {
-    const read = await readBytes(context, path);
-    const text = typeof read === 'string' ? '' : Buffer.from(read).toString('latin1');
-    if (isPrivateKey(text)) {
-      if (values['ear'] !== true)
-        throw new UsageError(`--key ${printable(path)}: a private key, which only --ear needs`);
-      if (signing !== null) throw new UsageError('--key: one private key is enough');
-      const key = readEarKey(text);
-      if (!key.ok) throw new UsageError(`--key ${printable(path)}: ${key.error.message}`);
-      signing = key.value;
-      continue;
-    }
-    const keys = typeof read === 'string' ? read : keysIn(heldBy(printable(path), read));
-    if (typeof keys === 'string' || keys.length === 0) {
-      context.stderr(
-        `airlock verify: --key ${printable(path)}: ${typeof keys === 'string' ? keys : 'no RSA or EC public key'}\n`,
-      );
-      return EXIT.usage;
-    }
-    trustedKeys.push(...keys);
-  }
-  const platformKeys: Uint8Array[] = [];
-  for (const path of texts(values, 'platform-key')) {
-    const read = await readBytes(context, path);
-    const keys = typeof read === 'string' ? read : keysIn(recognise(printable(path), read).found);
-    if (typeof keys === 'string' || keys.length === 0)
-      throw new UsageError(
-        `--platform-key ${printable(path)}: ${typeof keys === 'string' ? keys : 'no EC public key'}`,
-      );
-    platformKeys.push(...keys);
-  }
+  const { trustedKeys, platformKeys, signing } = await readTrustedKeys(context, values);
   if (values['ear'] === true && signing === null)
     throw new UsageError('--ear: the private key to sign with is missing: --key FILE (PEM or JWK)');
   if (values['ear'] === true && json) throw new UsageError('--ear and --json are two forms of one result: choose one');
@@ -344,18 +313,6 @@ async function readPlatform(context: Context, path: string): Promise<PlatformAtt
   const { attestation } = policy.platform;
   if (attestation === undefined) throw new UsageError(`--policy ${printable(path)}: it has no platform.attestation`);
   return attestation;
-}
-
-/** What a file of the verifier's holds; of a machine that it trusted before, what the VM showed. */
-function heldBy(name: string, bytes: Uint8Array): readonly Found[] {
-  const text = Buffer.from(bytes).toString('latin1');
-  const bundle = isBundle(text) ? readBundle(text) : null;
-  if (bundle === null) return recognise(name, bytes).found;
-  return bundle.ok ? bundle.value.vm.flatMap((part) => recognise(`${name}: ${part.name}`, part.bytes).found) : [];
-}
-
-function keysIn(found: readonly Found[]): Uint8Array[] {
-  return found.flatMap(({ item }) => (item.kind === 'public-key' ? [item.spki] : []));
 }
 
 /** An expectation that no evidence was held against must not seem to hold. */
