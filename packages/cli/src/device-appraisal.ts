@@ -23,6 +23,7 @@ import type { InterfaceRecord } from '@airlock/spdm/tdisp/record.ts';
 import { judgeInterface } from './bundle-devices.ts';
 import { readBytes, texts } from './evidence-input.ts';
 import { readPlainYaml } from './plain-yaml.ts';
+import { keysOf } from './trusted-keys.ts';
 import { type Context, EXIT, UsageError, type Values } from './verb.ts';
 
 export const APPRAISAL_OPTIONS = {
@@ -82,7 +83,7 @@ export async function appraisalInput(context: Context, values: Values): Promise<
   }
   const asOf = dateOf(values);
   const x509 = nodeCrypto();
-  const keys = await referenceKeys(context, values);
+  const keys = await keysOf(context, values, 'reference-key');
   const references: ReferenceSet[] = [];
   const files: References[] = [];
   for (const path of texts(values, 'reference')) {
@@ -209,18 +210,6 @@ async function readReferenceFile(context: Context, path: string): Promise<Refere
   const references = plain.ok ? readReferences(plain.value, name) : plain;
   if (!references.ok) throw new UsageError(`--reference ${formatProblem(references.error)}`);
   return { corim: null, set: references.value };
-}
-
-/** Keys that may sign a CoRIM. */
-async function referenceKeys(context: Context, values: Values): Promise<readonly Uint8Array[]> {
-  const keys: Uint8Array[] = [];
-  for (const path of texts(values, 'reference-key')) {
-    const found = await itemsOf(context, 'reference-key', path);
-    const read = found.flatMap((item) => (item.kind === 'public-key' ? [item.spki] : []));
-    if (read.length === 0) throw new UsageError(`--reference-key ${printable(path)}: no public key in it`);
-    keys.push(...read);
-  }
-  return keys;
 }
 
 function nonceOf(values: Values): Uint8Array | null {

@@ -8,10 +8,12 @@ import { readBytes, texts } from './evidence-input.ts';
 import { type Context, UsageError, type Values } from './verb.ts';
 
 export interface TrustedKeys {
-  /** `--key`: SubjectPublicKeyInfos of TPMs, and of who signs reference values. */
+  /** `--key`: SubjectPublicKeyInfos of TPMs. */
   readonly trustedKeys: readonly Uint8Array[];
   /** `--platform-key`: of CCA platforms. */
   readonly platformKeys: readonly Uint8Array[];
+  /** `--reference-key`: of who signs reference values. */
+  readonly referenceKeys: readonly Uint8Array[];
   /** The private key among `--key`, for `--ear`. */
   readonly signing: EarKey | null;
 }
@@ -33,12 +35,21 @@ export async function readTrustedKeys(context: Context, values: Values): Promise
     if (!key.ok) throw new UsageError(`--key ${printable(path)}: ${key.error.message}`);
     signing = key.value;
   }
-  const platformKeys: Uint8Array[] = [];
-  for (const path of texts(values, 'platform-key')) {
+  const [platformKeys, referenceKeys] = [
+    await keysOf(context, values, 'platform-key'),
+    await keysOf(context, values, 'reference-key'),
+  ];
+  return { trustedKeys, platformKeys, referenceKeys, signing };
+}
+
+/** Public keys in the files of an option that takes nothing else. Throws UsageError. */
+export async function keysOf(context: Context, values: Values, option: string): Promise<readonly Uint8Array[]> {
+  const keys: Uint8Array[] = [];
+  for (const path of texts(values, option)) {
     const read = await readBytes(context, path);
-    platformKeys.push(...publicKeys('--platform-key', path, read, (name, bytes) => recognise(name, bytes).found));
+    keys.push(...publicKeys(`--${option}`, path, read, (name, bytes) => recognise(name, bytes).found));
   }
-  return { trustedKeys, platformKeys, signing };
+  return keys;
 }
 
 /** At least one. */

@@ -108,6 +108,9 @@ interface Told {
   }[];
 }
 
+const KEYS = ['--platform-key', 'platform.pem', '--device-root', 'maker.pem'];
+const FRESH = ['--nonce', Buffer.from(NONCE).toString('hex')];
+
 /** `airlock verify` of a realm whose token covers its one device. */
 async function verify(given: Case, ...more: readonly string[]) {
   const shown = deviceOf(given);
@@ -116,15 +119,7 @@ async function verify(given: Case, ...more: readonly string[]) {
   const vm = [{ name: 'token', bytes: token({ challenge: reportData }) }];
   writeFileSync(join(folder, 'machine.json'), writeBundle({ nonce: NONCE, vm, devices: [shown] }));
   const context = fakeContext({ cwd: folder });
-  const keys = [
-    '--platform-key',
-    'platform.pem',
-    '--device-root',
-    'maker.pem',
-    '--nonce',
-    Buffer.from(NONCE).toString('hex'),
-  ];
-  const code = await run(context, ['verify', 'machine.json', ...keys, '--json', ...more]);
+  const code = await run(context, ['verify', 'machine.json', ...KEYS, ...FRESH, '--json', ...more]);
   const told = JSON.parse(context.out() || '{}') as Told;
   const machine = told.appraisals.find(({ kind }) => kind === 'machine');
   const failed = (machine?.checks ?? []).filter(({ status }) => status === 'failed').map(({ id }) => id);
@@ -303,15 +298,7 @@ test('from the kernel’s TSM over the collected document to bound; and not befo
     const { bundle, looked } = await collectInRealm(files, given);
     writeFileSync(join(folder, 'realm.json'), writeBundle(bundle));
     const context = fakeContext({ cwd: folder });
-    const keys = [
-      '--platform-key',
-      'platform.pem',
-      '--device-root',
-      'maker.pem',
-      '--nonce',
-      Buffer.from(NONCE).toString('hex'),
-    ];
-    const code = await run(context, ['verify', 'realm.json', ...keys, ...BOUND]);
+    const code = await run(context, ['verify', 'realm.json', ...KEYS, ...FRESH, ...BOUND]);
     return { code, out: context.out() + context.err(), looked };
   };
   const good = await collectedIn('1\n');

@@ -142,6 +142,7 @@ test('wrong use exits with 2 and says what is right', async () => {
     [[report, '--key', 'nowhere'], /no such file/],
     [[report, '--key', report], /no RSA or EC public key/],
     [[report, '--platform-key', 'nowhere'], /no such file/],
+    [[report, '--reference-key', report], /no RSA or EC public key/],
     [[report, '--platform-key', report], /no RSA or EC public key/],
     [[report, '--device-root', ...certificates.slice(0, 1)], /is for the devices of a machine/],
     [[report, '--allow', 'tpm.key'], /proves nothing/],

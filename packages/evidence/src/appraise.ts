@@ -51,13 +51,16 @@ export interface AppraiseOptions {
   readonly minimumTcb?: Tcb;
   readonly allowed?: ReadonlySet<string>;
   /**
-   * SubjectPublicKeyInfos that the verifier trusts: of TPMs, and of who signs reference values. Never from the evidence’s own
-   * files. No key of a CCA platform is looked for among them: a TPM's restricted key signs any text of its owner's that does
-   * not begin like what the TPM makes itself (TPM 2.0 Part 3 §20.2, TPM2_Sign with a ticket), so also a platform token.
+   * SubjectPublicKeyInfos of TPMs that the verifier trusts, never from the evidence’s own files. No other key is looked for
+   * among them: a TPM's restricted key signs any text of its owner's that does
+   * not begin like what the TPM makes itself (TPM 2.0 Part 3 §20.2, TPM2_Sign with a ticket), so
+   * also a platform token, or a CoRIM.
    */
   readonly trustedKeys?: readonly Uint8Array[];
   /** Of CCA platforms (CPAK). What such a key signs is no quote: COSE never begins with TPM_GENERATED. */
   readonly platformKeys?: readonly Uint8Array[];
+  /** Of who signs reference values. */
+  readonly referenceKeys?: readonly Uint8Array[];
   /**
    * Where there is no evidence, check the certificates for themselves. Not by default: whoever is asked for evidence and
    * shows a vendor's certificates, which are public, must not be accepted.
@@ -168,15 +171,16 @@ export function appraise(
       ),
     );
   }
+  const believing = { ...options, trustedKeys: options.referenceKeys ?? [] };
   // Who vouches for reference values is a maker: what such a key signs is no machine's word of itself.
   const makersOfReferences = (options.references ?? []).map((one) =>
-    signerOf(one, options.crypto, options.trustedKeys ?? []),
+    signerOf(one, options.crypto, options.referenceKeys ?? []),
   );
   const attesting = (keys: readonly Uint8Array[] | undefined) =>
     (keys ?? []).filter((spki) => !makersOfReferences.some((maker) => maker !== undefined && sameBytes(maker, spki)));
   // Keys of platforms count when the file that names them does.
   const endorsed = (options.references ?? [])
-    .filter((one) => one.keys.length > 0 && appraiseReferences(one, options).verdict === 'accepted')
+    .filter((one) => one.keys.length > 0 && appraiseReferences(one, believing).verdict === 'accepted')
     .flatMap((one) => one.keys);
   const devices = new Set<string>();
   for (const { item, source } of found) {
@@ -237,7 +241,8 @@ export function appraise(
     if (judged !== appraisal) appraisals[i] = fromSource(appraisal.source, judged, appraisal.identity);
   }
   const shown = new Set(appraisals.map(({ kind }) => kind));
-  for (const one of references) appraisals.push(fromSource(one.source, appraiseReferences(one, { ...options, shown })));
+  for (const one of references)
+    appraisals.push(fromSource(one.source, appraiseReferences(one, { ...believing, shown })));
   const good = appraisals.length < EVIDENCE_LIMIT && appraisals.every(({ verdict }) => verdict === 'accepted');
   return {
     version: 1,

@@ -539,7 +539,7 @@ const ENTRIES = {
   'reference.signature': {
     rule: 'A signed CoRIM is signed with a key that the verifier trusts.',
     reference: 'draft-ietf-rats-corim, signed-corim; RFC 9052 §4.2',
-    hint: 'give the maker’s public key with --key; without a key the file is believed because it was given',
+    hint: 'give the maker’s public key with --reference-key; without a key the file is believed because it was given',
   },
   'reference.validity': {
     rule: 'The reference values are valid on the date.',

@@ -19,7 +19,7 @@ const HOST = '00'.repeat(32);
 
 function judge(
   references: readonly References[],
-  more: { allowed?: ReadonlySet<string>; trustedKeys?: readonly Uint8Array[] } = {},
+  more: { allowed?: ReadonlySet<string>; referenceKeys?: readonly Uint8Array[] } = {},
 ) {
   const found = [
     { item: { kind: 'snp-report' as const, report: machine.report }, source: 'report' },
@@ -142,9 +142,9 @@ test('a signed CoRIM counts when a key that the verifier gave signed it', () => 
   const spki = (key: KeyObject) => new Uint8Array(key.export({ format: 'der', type: 'spki' }));
   const bytes = signed(corimOf(), privateKey);
   assert.ok(isCorim(bytes));
-  assert.deepEqual(judge([references(bytes)], { trustedKeys: [spki(publicKey)] }).failed, []);
+  assert.deepEqual(judge([references(bytes)], { referenceKeys: [spki(publicKey)] }).failed, []);
   const stranger = createPublicKey(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey);
-  assert.deepEqual(judge([references(bytes)], { trustedKeys: [spki(stranger)] }).failed, ['reference.signature']);
+  assert.deepEqual(judge([references(bytes)], { referenceKeys: [spki(stranger)] }).failed, ['reference.signature']);
   const unsure = judge([references(bytes)]);
   assert.ok(unsure.all.some(({ id, status }) => id === 'reference.signature' && status === 'unchecked'));
   const late = signed(
@@ -158,7 +158,7 @@ test('a signed CoRIM counts when a key that the verifier gave signed it', () => 
     bad[at] = (bad[at] ?? 0) ^ 1;
     const read = readCorim(bad);
     if (!read.ok || read.value.signature === null) continue;
-    const report = judge([referencesOfCorim(read.value, 'x')], { trustedKeys: [spki(publicKey)] });
+    const report = judge([referencesOfCorim(read.value, 'x')], { referenceKeys: [spki(publicKey)] });
     assert.equal(report.verdict, 'rejected', `byte ${at}`);
   }
 });
@@ -196,7 +196,7 @@ test('real CoRIMs are read, and the signed one’s signature is good', { skip: m
   // Its signing period ended with 2025.
   const when = { crypto, asOf: Date.parse('2025-06-01'), roots: machine.roots, references: [file] };
   const found = [{ item: { kind: 'snp-report' as const, report: machine.report }, source: 'report' }];
-  const own = appraise(found, [], { ...when, trustedKeys: [spki] })?.appraisals.find(
+  const own = appraise(found, [], { ...when, referenceKeys: [spki] })?.appraisals.find(
     ({ kind }) => kind === 'reference-values',
   );
   assert.equal(own?.verdict, 'accepted');

@@ -42,9 +42,10 @@ docs/evidence.md tells more.
   --nonce HEX         the nonce that the evidence was asked for with
   --as-of DATE        check for this date, 2026-11-20 or 2026-11-20T12:00:00Z, instead of now
   --measurement HEX   the launch digest (SNP MEASUREMENT, TDX MRTD, CCA RIM) expected; may stand more than once
-  --key FILE          a public key that you trust: of a TPM, of who signs a CoRIM (PEM, DER, JWK, TPMT_PUBLIC), or what
-                      airlock evidence collect wrote of a machine whose TPM you know; may stand more than once
+  --key FILE          the public key of a TPM that you trust (PEM, DER, JWK, TPMT_PUBLIC), or what airlock evidence collect
+                      wrote of a machine whose TPM you know; may stand more than once
   --platform-key FILE the public key of a CCA platform (PEM, DER, JWK); may stand more than once
+  --reference-key FILE  a public key that may sign a CoRIM (PEM, DER, JWK); may stand more than once
   --se-key FILE       IBM Secure Execution: the key that your request was sealed with (pvattest create --arpk)
   --policy FILE       what platform.attestation of this policy asks of the machine
   --reference FILE    what the evidence must state: CoRIM (signed or not) or YAML; may stand more than once
@@ -76,6 +77,7 @@ Exit codes: 0 accepted, 1 rejected, 2 usage.
     measurement: { type: 'string', multiple: true },
     key: { type: 'string', multiple: true },
     'platform-key': { type: 'string', multiple: true },
+    'reference-key': { type: 'string', multiple: true },
     'minimum-tcb': { type: 'string' },
     allow: { type: 'string', multiple: true },
     certificates: { type: 'boolean' },
@@ -113,7 +115,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
   if (positionals.filter((one) => one === '-').length > 1) throw new UsageError('- may stand once');
   let options = optionsOf(values);
 
-  const { trustedKeys, platformKeys, signing } = await readTrustedKeys(context, values);
+  const { signing, ...keys } = await readTrustedKeys(context, values);
   if (values['ear'] === true && signing === null)
     throw new UsageError('--ear: the private key to sign with is missing: --key FILE (PEM or JWK)');
   if (values['ear'] === true && json) throw new UsageError('--ear and --json are two forms of one result: choose one');
@@ -170,7 +172,7 @@ async function run(context: Context, values: Values, positionals: readonly strin
   }
   if (typeof values['policy'] === 'string')
     options = { ...options, platform: await readPlatform(context, values['policy']) };
-  options = { ...options, trustedKeys, platformKeys, references, makerRoots };
+  options = { ...options, ...keys, references, makerRoots };
   const least = leastVersionOf(values);
   if (machine === null && deviceRoots.length > 0)
     throw new UsageError('--device-root: is for the devices of a machine, as airlock evidence collect writes it');
