@@ -25,9 +25,7 @@ export async function readSriov(reader: DeviceReader, draft: Draft): Promise<voi
   const total = await reader.optional('sriov_totalvfs', parseDecimal);
   if (physical === undefined || total === undefined) return;
   if (physical !== null) {
-    const sound = isPciAddress(physical);
-    if (!sound) reader.fault('physfn', 'attribute-malformed', `links to ${physical}`);
-    draft.sriov = { role: 'virtual', ...(sound ? { physical: `pci:${physical}` } : {}) };
+    draft.sriov = virtualOf(reader, physical);
   } else if (total !== null) {
     const enabled = await reader.value('sriov_numvfs', parseDecimal);
     const autoprobe = await reader.value('sriov_drivers_autoprobe', parseFlag);
@@ -40,6 +38,12 @@ export async function readSriov(reader: DeviceReader, draft: Draft): Promise<voi
   }
 }
 
+function virtualOf(reader: DeviceReader, physical: string): NonNullable<Device['sriov']> {
+  const sound = isPciAddress(physical);
+  if (!sound) reader.fault('physfn', 'attribute-malformed', `links to ${physical}`);
+  return { role: 'virtual', ...(sound ? { physical: `pci:${physical}` } : {}) };
+}
+
 /** A function with what reads it. */
 export interface ReadFunction {
   readonly draft: Draft;
@@ -48,6 +52,7 @@ export interface ReadFunction {
 
 /** Joins both ends: virtual functions get their number, or lose a physical function that does not know them. */
 export async function joinVirtualFunctions(functions: readonly ReadFunction[]): Promise<void> {
+  await readLateLinks(functions);
   const byId = new Map(functions.map((one) => [one.draft.id, one]));
   const claimed = new Set(functions.map(({ draft }) => draft.sriov?.physical));
   const asked = functions.filter(
@@ -76,6 +81,20 @@ export async function joinVirtualFunctions(functions: readonly ReadFunction[]): 
     reader.fault('physfn', 'attribute-contradiction', `links to ${why}`);
     draft.sriov = { role: 'virtual' };
   }
+}
+
+/**
+ * The kernel shows a virtual function a moment before it makes its links: one that is looked at in between has none, as an
+ * ordinary function. It holds a read of `sriov_numvfs` until all links are there, so after those reads they are.
+ */
+async function readLateLinks(functions: readonly ReadFunction[]): Promise<void> {
+  if (!functions.some(({ draft: { sriov } }) => sriov?.role === 'physical' && sriov.enabled !== 0)) return;
+  const linkless = functions.filter(({ draft }) => draft.sriov === null);
+  await mapBounded(linkless, WIDTH, async ({ draft, reader }) => {
+    const physical = await reader.link('physfn');
+    if (physical === undefined) delete draft.sriov;
+    else if (physical !== null) draft.sriov = virtualOf(reader, physical);
+  });
 }
 
 /** The numbers of a physical function's virtual ones, by id. */

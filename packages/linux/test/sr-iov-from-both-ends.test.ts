@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Device } from '@airlock/core/device.ts';
+import { fail } from '@airlock/core/result.ts';
 import fc from 'fast-check';
 import { type FakeNode, fakeFiles } from '../src/fake-files.ts';
 import { readInventory } from '../src/inventory.ts';
@@ -124,6 +125,38 @@ for (const [what, tree, words] of NOBODYS) {
     const fault = device?.faults.find(({ attribute }) => attribute === 'physfn');
     assert.equal(fault?.code, 'attribute-contradiction');
     assert.match(fault?.message ?? '', words);
+  });
+}
+
+for (const numvfs of ['2\n', 'unreadable'] as const) {
+  test(`one that is shown before the kernel has made its link is none that is known to be no virtual one (sriov_numvfs: ${numvfs.trim()})`, async () => {
+    const files = fakeFiles(TWO);
+    const late = '/0000:01:00.2/physfn';
+    let look = () => {};
+    const looked = new Promise<void>((resolve) => {
+      look = resolve;
+    });
+    let made = false;
+    const inventory = await readInventory({
+      ...files,
+      async link(path) {
+        if (made || !path.endsWith(late)) return files.link(path);
+        look();
+        return fail('file-missing', `${path}: ENOENT`);
+      },
+      // The kernel holds this read until they are all there.
+      async read(path, limit) {
+        if (path.endsWith('/sriov_numvfs')) {
+          await looked;
+          made = true;
+          if (numvfs === 'unreadable') return fail('file-io', `${path}: EIO`);
+        }
+        return files.read(path, limit);
+      },
+    });
+    assert.ok(inventory.ok);
+    const device = inventory.value.devices.find(({ location }) => location === '0000:01:00.2');
+    assert.deepEqual(device?.sriov, { role: 'virtual', physical: 'pci:0000:01:00.0', index: 1 });
   });
 }
 
