@@ -46,9 +46,9 @@ function write(served: ServedFunction, region: number, at: number, bytes: 1 | 2 
 }
 
 /** As SeaBIOS does: every function’s BARs, those of one size in a row, and memory on. */
-function placeAsFirmware({ physical, virtual }: SriovGroup, gap = 0): void {
+function placeAsFirmware({ physical, virtual }: SriovGroup, gap = 0, from = 0xfe63_0000): void {
   [physical, ...virtual].forEach((each, i) => {
-    write(each, CONFIG, 0x10, 4, 0xfe63_0000 + (i + (i > 1 ? gap : 0)) * 0x4000);
+    write(each, CONFIG, 0x10, 4, from + (i + (i > 1 ? gap : 0)) * 0x4000);
     write(each, CONFIG, 0x18, 4, 0xfe60_0000 + i * 0x1_0000);
     write(each, CONFIG, 4, 2, 0x0007);
   });
@@ -133,10 +133,16 @@ test('what the guest moved, and what firmware did not place in a row, does not a
   placeAsFirmware(apart.group, 3);
   takeOver(apart.group);
   enable(apart.group, 2);
+  // Pages of 64 KiB: Linux looks for the second function's registers 64 KiB behind the first one's.
+  const spread = make();
+  placeAsFirmware(spread.group, 0, 0xfe63_c000);
+  takeOver(spread.group);
+  write(spread.group.physical, CONFIG, CAPABILITY + 0x20, 4, 16);
+  enable(spread.group, 2);
   const unplaced = make();
   takeOver(unplaced.group);
   enable(unplaced.group, 2);
-  for (const { group, problems } of [moved, apart, unplaced]) {
+  for (const { group, problems } of [moved, apart, spread, unplaced]) {
     assert.deepEqual(
       group.virtual.map((each) => [queues(each), read(each, CONFIG, 8, 4)]),
       [

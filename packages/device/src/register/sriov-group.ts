@@ -164,11 +164,13 @@ class Group {
     for (const { pci } of this.virtual) pci.reset();
   }
 
-  /** Are their BARs where the VMM has them? */
+  /** Are the BARs of all that are enabled where the VMM has them? Larger pages than 4 KiB spread small ones. */
   private get inPlace(): boolean {
-    return VIRTIO_BARS.every(({ index }) => {
+    const last = Math.max(this.sriov?.enabled ?? 0, 1) - 1;
+    return VIRTIO_BARS.every(({ index, size }) => {
       const placed = this.placed.get(index) ?? 0;
-      return placed !== 0 && this.sriov?.barAddress(index, 0) === placed;
+      const at = (each: number) => this.sriov?.barAddress(index, each);
+      return placed !== 0 && at(0) === placed && at(last) === placed + last * size;
     });
   }
 
