@@ -3,11 +3,10 @@
  * key. Needs a folder with real evidence, AIRLOCK_EVIDENCE.
  */
 import { createPublicKey, verify } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { appraise } from '@airlock/evidence/appraise.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
 import { recognise } from '@airlock/evidence/recognise.ts';
+import { evidence, missing } from '../packages/evidence/test/support/evidence.ts';
 import type { Bench, Side } from './side-by-side.ts';
 
 export const bench: Bench = {
@@ -16,10 +15,8 @@ export const bench: Bench = {
   unit: 'reports',
   show: 'rate',
   async prepare() {
-    const folder = process.env['AIRLOCK_EVIDENCE'] ?? '';
-    if (folder === '' || !existsSync(join(folder, 'nvidia/hopperAttestationReport.txt')))
-      return 'AIRLOCK_EVIDENCE names no folder with nvidia/hopperAttestationReport.txt';
-    const read = (name: string) => new Uint8Array(readFileSync(join(folder, 'nvidia', name)));
+    if (missing !== false) return missing;
+    const read = (name: string) => evidence(`nvidia/${name}`);
     const bytes = new Uint8Array(
       Buffer.from(Buffer.from(read('hopperAttestationReport.txt')).toString().trim(), 'hex'),
     );

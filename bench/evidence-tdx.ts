@@ -3,12 +3,11 @@
  * was read and checked before, as for a fleet; cold: quote and collateral from their bytes, no key known. The peer has no
  * state that it could keep. Needs a folder with real evidence, AIRLOCK_EVIDENCE.
  */
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { appraise } from '@airlock/evidence/appraise.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
 import { recognise } from '@airlock/evidence/recognise.ts';
 import { verify } from '@phala/dcap-qvl';
+import { evidence, missing } from '../packages/evidence/test/support/evidence.ts';
 import type { Bench, Side } from './side-by-side.ts';
 
 const AS_OF = '2025-06-20';
@@ -19,10 +18,8 @@ export const bench: Bench = {
   unit: 'quotes',
   show: 'rate',
   async prepare() {
-    const folder = process.env['AIRLOCK_EVIDENCE'] ?? '';
-    if (folder === '' || !existsSync(join(folder, 'tdx/phala-tdx_quote')))
-      return 'AIRLOCK_EVIDENCE names no folder with tdx/phala-tdx_quote';
-    const read = (name: string) => new Uint8Array(readFileSync(join(folder, 'tdx', name)));
+    if (missing !== false) return missing;
+    const read = (name: string) => evidence(`tdx/${name}`);
     const [quote, collateral] = [read('phala-tdx_quote'), read('phala-tdx_quote_collateral.json')];
     const asOf = Date.parse(AS_OF);
     const crypto = nodeCrypto();
