@@ -75,7 +75,7 @@ interface Waiting {
   sent: number;
 }
 
-/** Bytes of what has arrived that are kept at first; a longer message makes it longer, for as long as it is here. */
+/** Bytes of what has arrived that are kept at first; a longer message makes it longer, until the connection ends. */
 const ROOM = 4096;
 
 export class FramedSocket<Header> {

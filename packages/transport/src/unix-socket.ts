@@ -31,7 +31,7 @@ export type UnixSocketType = 'stream' | 'seqpacket';
 export interface Received {
   /** Bytes written to the start of `into`. 0: nothing there now, or `closed`. */
   readonly length: number;
-  /** Close-on-exec; the caller's to close from now on. They came with the first byte. */
+  /** Close-on-exec; the caller's to close from now on. They came with the piece that was read last. */
   readonly fds: readonly number[];
   /** The other side ended the connection; nothing more will come. */
   readonly closed: boolean;
