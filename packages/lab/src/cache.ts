@@ -42,6 +42,8 @@ export interface Kernel {
   readonly image: string;
   /** The folder that holds `lib/modules/RELEASE`. */
   readonly tree: string;
+  /** Options that Debian left unset, whose drivers were built aside: `missing-drivers.ts`. */
+  readonly added?: readonly string[];
 }
 
 /** The cache with its tools; fetched when missing. Codes: `lab-unsupported`, `lab-cache`. */
@@ -64,6 +66,22 @@ export async function openCache(say: (line: string) => void = () => {}): Promise
 export async function openPeers(say: (line: string) => void = () => {}): Promise<Result<void>> {
   const fetched = await debianCache('peers', say);
   return fetched.ok ? ok(undefined) : fetched;
+}
+
+/**
+ * The folder of what drivers of this very kernel are built from: `source/`, headers and their compiler; fetched when
+ * missing. Codes: `lab-unsupported` where its packages are for another kernel, or gone; `lab-cache`.
+ */
+export async function openDriverSources(
+  cache: Cache,
+  kernel: Kernel,
+  say: (line: string) => void = () => {},
+): Promise<Result<string>> {
+  const fetched = await debianCache('drivers', say);
+  if (!fetched.ok) return fail('lab-unsupported', fetched.error.message);
+  const folder = join(cache.folder, 'drivers');
+  if (existsSync(join(folder, `usr/src/linux-headers-${kernel.release}`))) return ok(folder);
+  return fail('lab-unsupported', `no sources of Linux ${kernel.release}`);
 }
 
 /** One kernel; fetched when missing. Codes: `lab-cache`. */

@@ -52,6 +52,8 @@ export interface DeviceCase {
    * Linux itself does not wait for its users.
    */
   settled?(bench: Bench): Promise<boolean>;
+  /** Why Linux itself cannot let go of such a device: it stays plugged in until its guest ends. */
+  readonly stays?: string;
   /** It has no control socket: its own tests ask it in other ways. */
   readonly silent?: true;
   /** Makes what the device needs in `folder` and gives its options. */
@@ -66,6 +68,8 @@ export interface CaseOutcome {
   readonly transport: DeviceTransport;
   /** `null`: none bound. */
   readonly driver: string | null;
+  /** The driver was built beside the kernel, which lacks it. */
+  readonly aside?: true;
   /** What was done, or why not. */
   readonly done: Result<string>;
   /** Why nothing was expected. */
@@ -122,6 +126,7 @@ export async function bootBench(images: DriverImages): Promise<Result<Guest>> {
 /** Whether a kernel was built with the driver of a type, and what its configuration says of it. */
 export function kernelDriver(kernel: Kernel, option: string | null): { readonly has: boolean; readonly said: string } {
   if (option === null) return { has: false, said: 'Linux has no driver' };
+  if (kernel.added?.includes(option)) return { has: true, said: `CONFIG_${option}, built aside` };
   const config = readFileSync(join(kernel.tree, 'config'), 'utf8');
   const set = new RegExp(`^CONFIG_${option}=[ym]$`, 'm').test(config);
   if (set) return { has: true, said: `CONFIG_${option}` };
@@ -143,6 +148,7 @@ export async function runCase(
   let listing: PciListing | null = null;
   const outcome = (done: Result<string>, excused: string | null = null): CaseOutcome => ({
     ...{ type: one.type, transport, driver, done, excused, warnings, listing },
+    ...(driver !== null && kernel.added?.some((option) => option === one.option) ? { aside: true } : {}),
   });
   const way = transport.startsWith('vhost-user') ? 'vhost-user' : 'vfio-user';
   const none = transport === 'vhost-user own' && typeof one.frontEnd === 'string' ? one.frontEnd : undefined;
@@ -151,6 +157,9 @@ export async function runCase(
   const control = join(folder, 'control');
   const expected = kernelDriver(kernel, one.option);
   const id = `dev${index}`;
+  const keeps = expected.has && one.stays !== undefined;
+  // QEMU 11 aborts when a function whose MSI-X it emulates is unplugged.
+  const plain = transport === 'vfio-user plain';
   const bench: Bench = {
     ...{ kernel, transport, folder, guest },
     shell: (script, seconds) => shell(guest, script, seconds),
@@ -177,6 +186,7 @@ export async function runCase(
     const used = await heard('operation');
     if (!done.ok) return done;
     if (!used.ok) return used;
+    if (keeps) return done;
     const again = await rebind(bench, one.type);
     const free = (await one.settled?.(bench)) ?? true;
     const rebound = await heard('unbind');
@@ -200,8 +210,7 @@ export async function runCase(
     const plugged = await plug(guest, transport, one, device.value.socket, id, `port${(index % PORTS) + 1}`);
     if (!plugged.ok) return outcome(plugged);
     const done = await use();
-    // QEMU 11 aborts when a function whose MSI-X it emulates is unplugged.
-    if (transport !== 'vfio-user plain' && done.ok) {
+    if (!plain && !keeps && done.ok) {
       const unplugged = await unplug(guest, id);
       const quiet = await heard('unplug');
       if (!unplugged.ok) return outcome(unplugged);
@@ -210,7 +219,7 @@ export async function runCase(
     if (!expected.has && done.ok) return outcome(fail('device-bench-failed', done.value), done.value);
     return outcome(done);
   } finally {
-    const stays = transport === 'vfio-user plain' ? staying.get(guest) : undefined;
+    const stays = plain || keeps ? staying.get(guest) : undefined;
     if (device?.ok) {
       if (stays !== undefined) stays.push(device.value);
       else await device.value.end();

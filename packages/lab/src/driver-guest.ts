@@ -4,7 +4,7 @@
  * servers can map it.
  */
 import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { ok, type Result } from '@airlock/core/result.ts';
 import { type Accelerator, chooseAccelerator } from './accelerator.ts';
 import {
@@ -21,6 +21,7 @@ import {
 import { type Guest, startGuest } from './guest.ts';
 import { CHANNEL_SCRIPT } from './guest-scripts.ts';
 import { baseInitramfs, fillTree, packTree } from './initramfs.ts';
+import { buildMissingDrivers, MISSING_OPTIONS, putMissingDrivers } from './missing-drivers.ts';
 import type { Part } from './qemu.ts';
 import { rootDisk } from './root-disk.ts';
 
@@ -42,6 +43,9 @@ const DRIVER_PROGRAMS = ['mkfs.ext4', 'e2fsck', 'socat', 'lspci'];
 
 /** lspci's names of vendors and classes, below the tree of the peers and of the guest. */
 const PCI_IDS = 'usr/share/misc/pci.ids';
+
+/** What makes the devices usable whose drivers are built aside. */
+const MISSING_MODULES = ['i2c_dev', 'can_dev', 'can_raw'];
 
 const DRIVER_INIT = `#!/bin/busybox sh
 export PATH=/bin:/sbin HOME=/root
@@ -77,57 +81,72 @@ export interface DriverImages {
   readonly initramfs: string;
 }
 
-/** Everything that a driver guest boots from. Codes: the cache's and the builds'. */
+/**
+ * Everything that a driver guest boots from. With `missing` also drivers that Debian does not build, made from the same
+ * kernel's source. Codes: the cache's and the builds'; `lab-unsupported` where that source cannot be had.
+ */
 export async function prepareDriverGuest(
   series: KernelSeries,
   say: (line: string) => void = () => {},
+  missing = false,
 ): Promise<Result<DriverImages>> {
   const cache = await openCache(say);
   if (!cache.ok) return cache;
   const peers = await openPeers(say);
   if (!peers.ok) return peers;
-  const kernel = await openKernel(cache.value, series, say);
-  if (!kernel.ok) return kernel;
-  const initramfs = await driverInitramfs(cache.value, kernel.value);
+  const shipped = await openKernel(cache.value, series, say);
+  if (!shipped.ok) return shipped;
+  const made = missing ? await buildMissingDrivers(cache.value, shipped.value, say) : ok(null);
+  if (!made.ok) return made;
+  const kernel: Kernel = made.value === null ? shipped.value : { ...shipped.value, added: MISSING_OPTIONS };
+  const initramfs = await driverInitramfs(cache.value, kernel, made.value);
   if (!initramfs.ok) return initramfs;
-  const plain = await baseInitramfs(cache.value, kernel.value);
+  const plain = await baseInitramfs(cache.value, kernel);
   if (!plain.ok) return plain;
-  const root = await rootDisk(cache.value, kernel.value);
+  const root = await rootDisk(cache.value, kernel);
   if (!root.ok) return root;
-  const accelerator = await chooseAccelerator(cache.value, kernel.value, plain.value, root.value);
-  return ok({ cache: cache.value, kernel: kernel.value, accelerator, initramfs: initramfs.value });
+  const accelerator = await chooseAccelerator(cache.value, kernel, plain.value, root.value);
+  return ok({ cache: cache.value, kernel: kernel, accelerator, initramfs: initramfs.value });
 }
 
-async function driverInitramfs(cache: Cache, kernel: Kernel): Promise<Result<string>> {
+/** `made`: a folder of modules and programs that were built aside. */
+async function driverInitramfs(cache: Cache, kernel: Kernel, made: string | null): Promise<Result<string>> {
+  const modules = made === null ? DRIVER_MODULES : [...DRIVER_MODULES, ...MISSING_MODULES];
   const key = contentKey([
-    ...[LAYOUT, kernel.release, DRIVER_MODULES.join(' '), DRIVER_PROGRAMS.join(' ')],
-    ...[DRIVER_INIT, ON_UEVENT, CHANNEL_SCRIPT],
+    ...[LAYOUT, kernel.release, modules.join(' '), DRIVER_PROGRAMS.join(' ')],
+    ...[DRIVER_INIT, ON_UEVENT, CHANNEL_SCRIPT, ...(made === null ? [] : [basename(made)])],
   ]);
-  return built(cache, `drivers-${kernel.series}`, key, async (into) => {
-    const tree = `${into}.tree`;
-    try {
-      rmSync(tree, { recursive: true, force: true });
-      const filled = await fillTree(cache, kernel, tree, DRIVER_INIT, DRIVER_MODULES);
-      if (!filled.ok) return filled;
-      for (const program of DRIVER_PROGRAMS) {
-        const copied = await copyProgram(cache, program, tree);
-        if (!copied.ok) return copied;
+  return built(
+    cache,
+    made === null ? `drivers-${kernel.series}` : `all-drivers-${kernel.series}`,
+    key,
+    async (into) => {
+      const tree = `${into}.tree`;
+      try {
+        rmSync(tree, { recursive: true, force: true });
+        if (made !== null) putMissingDrivers(made, kernel, tree);
+        const filled = await fillTree(cache, kernel, tree, DRIVER_INIT, modules);
+        if (!filled.ok) return filled;
+        for (const program of DRIVER_PROGRAMS) {
+          const copied = await copyProgram(cache, program, tree);
+          if (!copied.ok) return copied;
+        }
+        mkdirSync(dirname(join(tree, PCI_IDS)), { recursive: true });
+        copyFileSync(join(cache.peers, PCI_IDS), join(tree, PCI_IDS));
+        mkdirSync(join(tree, 'etc/lab'), { recursive: true });
+        writeFileSync(join(tree, 'etc/lab/channel'), CHANNEL_SCRIPT, { mode: 0o755 });
+        writeFileSync(join(tree, 'etc/lab/on-uevent'), ON_UEVENT, { mode: 0o755 });
+        writeFileSync(join(tree, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n');
+        writeFileSync(join(tree, 'etc/group'), 'root:x:0:\n');
+        const packed = packTree(tree);
+        if (!packed.ok) return packed;
+        writeFileSync(into, packed.value);
+        return ok(undefined);
+      } finally {
+        rmSync(tree, { recursive: true, force: true });
       }
-      mkdirSync(dirname(join(tree, PCI_IDS)), { recursive: true });
-      copyFileSync(join(cache.peers, PCI_IDS), join(tree, PCI_IDS));
-      mkdirSync(join(tree, 'etc/lab'), { recursive: true });
-      writeFileSync(join(tree, 'etc/lab/channel'), CHANNEL_SCRIPT, { mode: 0o755 });
-      writeFileSync(join(tree, 'etc/lab/on-uevent'), ON_UEVENT, { mode: 0o755 });
-      writeFileSync(join(tree, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n');
-      writeFileSync(join(tree, 'etc/group'), 'root:x:0:\n');
-      const packed = packTree(tree);
-      if (!packed.ok) return packed;
-      writeFileSync(into, packed.value);
-      return ok(undefined);
-    } finally {
-      rmSync(tree, { recursive: true, force: true });
-    }
-  });
+    },
+  );
 }
 
 export interface DriverGuestOptions {

@@ -27,6 +27,16 @@ export const KNOWN_LINES: readonly KnownLine[] = [
     reason: 'an emulated processor was not run for a while: of the machine that emulates, and how busy it is',
   },
   {
+    type: null,
+    line: /: loading out-of-tree module taints kernel\.$/,
+    reason: 'of every module that was built beside its kernel, once',
+  },
+  {
+    type: 'gpio',
+    line: /not an immutable chip, please consider fixing it!$/,
+    reason: 'asks the authors of gpio_virtio for a constant irq_chip',
+  },
+  {
     type: 'gpu',
     line: /drm_plane_enable_fb_damage_clips\(\) not called/,
     reason: 'virtio_gpu looks at the damage clips of a plane for which it never turned them on',
