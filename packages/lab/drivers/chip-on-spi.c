@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
  * Puts chip 0 of the first VIRTIO SPI controller before spidev: on x86 only firmware says what is on such a bus. The
  * controller unregisters the chip when it goes.
@@ -47,4 +47,4 @@ static void __exit chip_stays(void)
 module_init(chip_on_spi);
 module_exit(chip_stays);
 MODULE_DESCRIPTION("A chip on a VIRTIO SPI bus");
-MODULE_LICENSE("Dual MIT/GPL");
+MODULE_LICENSE("GPL");

@@ -541,6 +541,7 @@ umount /run/debug
 echo $first >export && echo $((first + 1)) >export
 ln -s /sys/class/gpio/gpio$first /run/in && ln -s /sys/class/gpio/gpio$((first + 1)) /run/out
 cd /run
+echo in >in/direction # Linux says "in" of a line before it has told the device
 [ "$(cat in/direction)" = in ] && [ "$(cat in/value)" = 0 ]
 echo high >out/direction
 [ "$(cat out/value)" = 1 ]
