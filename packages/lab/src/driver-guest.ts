@@ -106,7 +106,7 @@ export async function prepareDriverGuest(
   const root = await rootDisk(cache.value, kernel);
   if (!root.ok) return root;
   const accelerator = await chooseAccelerator(cache.value, kernel, plain.value, root.value);
-  return ok({ cache: cache.value, kernel: kernel, accelerator, initramfs: initramfs.value });
+  return ok({ cache: cache.value, kernel, accelerator, initramfs: initramfs.value });
 }
 
 /** `made`: a folder of modules and programs that were built aside. */

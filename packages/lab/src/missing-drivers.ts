@@ -57,8 +57,8 @@ export async function buildMissingDrivers(
       if (!made.ok) return made;
       mkdirSync(into, { recursive: true });
       for (const name of readdirSync(work).filter((one) => one.endsWith('.ko'))) {
-        const stripped = ['x86_64-linux-gnu-strip', '--strip-debug', '-o', join(into, name), join(work, name)];
-        const done = await runProgram([join(bin, stripped[0] ?? ''), ...stripped.slice(1)], { env });
+        const strip = [join(bin, 'x86_64-linux-gnu-strip'), '--strip-debug', '-o', join(into, name), join(work, name)];
+        const done = await runProgram(strip, { env });
         if (!done.ok) return done;
       }
       const program = await runProgram(
