@@ -1,8 +1,6 @@
 /** What `device attest` and `device evidence verify` share: roots, reference values, options, and how a verdict is shown. */
-import { nearest } from '@airlock/core/nearest.ts';
 import { formatProblem, ok, type Result } from '@airlock/core/result.ts';
 import { fromHex } from '@airlock/evidence/bytes.ts';
-import { CHECKS, type CheckId } from '@airlock/evidence/catalogue.ts';
 import type { Appraisal, Check, Report } from '@airlock/evidence/check.ts';
 import { type Corim, isCorim, readCorim } from '@airlock/evidence/corim/corim.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
@@ -25,6 +23,7 @@ import { readBytes, texts } from './evidence-input.ts';
 import { readPlainYaml } from './plain-yaml.ts';
 import { keysOf } from './trusted-keys.ts';
 import { type Context, EXIT, UsageError, type Values } from './verb.ts';
+import { waivableCheck } from './waivable-check.ts';
 
 export const APPRAISAL_OPTIONS = {
   roots: { type: 'string', multiple: true },
@@ -117,7 +116,7 @@ export async function appraisalInput(context: Context, values: Values): Promise<
     function: pciFunction,
     nonce: nonceOf(values),
     ...leastVersionOf(values),
-    allowed: new Set(texts(values, 'allow').map(allowable)),
+    allowed: new Set(texts(values, 'allow').map(waivableCheck)),
   };
 }
 
@@ -237,13 +236,4 @@ function dateOf(values: Values): number {
   if (date === undefined)
     throw new UsageError(`--as-of ${printable(String(text))}: a date such as 2026-11-20 or 2026-11-20T12:00:00Z`);
   return date;
-}
-
-function allowable(id: string): CheckId {
-  const waivable = (Object.keys(CHECKS) as CheckId[]).filter((one) => CHECKS[one].waivable === true);
-  const known = waivable.find((one) => one === id);
-  if (known !== undefined) return known;
-  if (Object.hasOwn(CHECKS, id)) throw new UsageError(`--allow ${id}: without this check evidence proves nothing`);
-  const near = nearest(id, waivable);
-  throw new UsageError(`--allow ${printable(id)}: no such check${near === undefined ? '' : `; did you mean ${near}?`}`);
 }

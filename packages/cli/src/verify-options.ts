@@ -1,7 +1,5 @@
 /** What `airlock verify` is asked for on its command line. */
-import { nearest } from '@airlock/core/nearest.ts';
 import { fromHex } from '@airlock/evidence/bytes.ts';
-import { CHECKS, type CheckId } from '@airlock/evidence/catalogue.ts';
 import type { MachineOptions } from '@airlock/evidence/machine/appraise.ts';
 import { IDENTITY_TIERS, type IdentityTier } from '@airlock/evidence/machine/join.ts';
 import { nodeCrypto } from '@airlock/evidence/node-crypto.ts';
@@ -9,6 +7,7 @@ import { TCB_PARTS, type Tcb, type TcbPart } from '@airlock/evidence/snp/tcb.ts'
 import { readTime } from '@airlock/evidence/time.ts';
 import { texts } from './evidence-input.ts';
 import { UsageError, type Values } from './verb.ts';
+import { waivableCheck } from './waivable-check.ts';
 
 /** Throws UsageError for what the user got wrong. */
 export function optionsOf(values: Values): MachineOptions {
@@ -26,7 +25,7 @@ export function optionsOf(values: Values): MachineOptions {
     crypto: nodeCrypto(),
     asOf,
     certificatesAlone: values['certificates'] === true,
-    allowed: new Set(texts(values, 'allow').map(allowable)),
+    allowed: new Set(texts(values, 'allow').map(waivableCheck)),
     ...(nonce === undefined ? {} : { nonce }),
     ...(typeof values['tier'] === 'string' ? { tier: tierOf(values['tier']) } : {}),
     ...(measurements.length === 0 ? {} : { measurements }),
@@ -38,15 +37,6 @@ function hexOf(name: string, text: string): Uint8Array {
   const bytes = fromHex(text);
   if (bytes === undefined || bytes.length === 0) throw new UsageError(`--${name}: pairs of hex digits are needed`);
   return bytes;
-}
-
-function allowable(id: string): CheckId {
-  const waivable = (Object.keys(CHECKS) as CheckId[]).filter((one) => CHECKS[one].waivable === true);
-  const known = waivable.find((one) => one === id);
-  if (known !== undefined) return known;
-  if (Object.hasOwn(CHECKS, id)) throw new UsageError(`--allow ${id}: without this check evidence proves nothing`);
-  const near = nearest(id, waivable);
-  throw new UsageError(`--allow ${id}: no such check${near === undefined ? '' : `; did you mean ${near}?`}`);
 }
 
 function tcbOf(text: string): Tcb {
